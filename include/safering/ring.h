@@ -1,0 +1,556 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ring: operations go in as requests, each comes out as exactly one completion.
+ *
+ * A ring belongs to the thread that created it. sr_ring_submit() takes a request, sr_ring_wait()
+ * sends what was submitted and hands back completions, in one system call. The result of a call and
+ * the result of an operation are two things; the second is in the completion.
+ */
+#ifndef SAFERING_RING_H
+#define SAFERING_RING_H
+
+#include <safering/buffer.h>
+#include <safering/export.h>
+#include <safering/handle.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/select.h> /* sigset_t, also under strict C11 */
+
+SR_EXTERN_C_BEGIN
+
+struct statx; /* <sys/stat.h> with _GNU_SOURCE, or <linux/stat.h> */
+
+#define SR_FOREVER UINT64_MAX
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+/** Operations. "dir" is `file` as a directory, or the working directory if `file` is none. */
+enum sr_opcode {
+    SR_OP_NOP = 0,
+    SR_OP_READ = 1,       /* file, buffer range, offset: read(2), pread(2) */
+    SR_OP_WRITE = 2,      /* file, buffer range, offset: write(2), pwrite(2) */
+    SR_OP_READV = 3,      /* file, slices, offset: preadv(2) */
+    SR_OP_WRITEV = 4,     /* file, slices, offset: pwritev(2) */
+    SR_OP_FSYNC = 5,      /* file: fsync(2) */
+    SR_OP_FDATASYNC = 6,  /* file: fdatasync(2) */
+    SR_OP_SYNC_RANGE = 7, /* file, offset, length, op_flags: sync_file_range(2) */
+    SR_OP_FALLOCATE = 8,  /* file, offset, length, mode: fallocate(2) */
+    SR_OP_FTRUNCATE = 9,  /* file, length: ftruncate(2); Linux 6.9, else by a plain system call */
+    SR_OP_OPENAT = 10,    /* dir, path, op_flags, mode, resolve: openat2(2); completion.file */
+    SR_OP_CLOSE = 11, /* file, op_flags: 0 waits for its operations, SR_CLOSE_CANCEL cancels them */
+    SR_OP_STATX = 12, /* dir, path ("" with AT_EMPTY_PATH for the file itself), op_flags, mask */
+    SR_OP_UNLINKAT = 13,  /* dir, path, op_flags (AT_REMOVEDIR): unlinkat(2) */
+    SR_OP_RENAMEAT = 14,  /* dir, path, new_dir, new_path, op_flags: renameat2(2) */
+    SR_OP_MKDIRAT = 15,   /* dir, path, mode: mkdirat(2) */
+    SR_OP_LINKAT = 16,    /* dir, path, new_dir, new_path, op_flags: linkat(2) */
+    SR_OP_SYMLINKAT = 17, /* path (the target text), new_dir, new_path: symlinkat(2) */
+    SR_OP_FADVISE = 18,   /* file, offset, length, advice: posix_fadvise(2) */
+    /* Buffer range of whole pages, advice: madvise(2); lent as to a writer. MADV_DONTNEED and
+     * MADV_FREE replace pages, so they are SR_E_STATE while a ring has the pool's pages registered.
+     */
+    SR_OP_MADVISE = 19,
+    SR_OP_TIMEOUT = 20, /* duration_ns: result 0 when it has passed */
+    SR_OP_COUNT = 21
+};
+
+/** `flags` of a request. */
+enum sr_request_flags {
+    /** Short reads and writes go on until all is done, end of file, or an error. READ, WRITE,
+       READV, WRITEV. */
+    SR_REQUEST_FULL = 1u << 0,
+    /** Run in the kernel's worker threads from the start; for calls known to block. */
+    SR_REQUEST_ASYNC = 1u << 1
+};
+
+/** `op_flags` of SR_OP_CLOSE. */
+enum sr_close_flags { SR_CLOSE_CANCEL = 1u << 0 };
+
+/** The file's own position instead of an offset: pipes, and files opened for reading in sequence.
+ */
+#define SR_OFFSET_CURRENT UINT64_MAX
+
+/** A range of a buffer. */
+typedef struct sr_slice {
+    sr_buffer buffer;
+    uint32_t offset_bytes;
+    uint32_t length_bytes;
+} sr_slice;
+
+/** Most slices of one SR_OP_READV or SR_OP_WRITEV. */
+#define SR_SLICES_MAX 64
+
+typedef struct sr_completion sr_completion;
+
+/**
+ * sr_completion_fn - receives the one completion of an operation, inside sr_ring_wait()
+ * @completion:  borrows; its outputs stay until the next wait
+ * @ctx:         the request's ctx
+ *
+ * May submit, cancel, and use files and buffers; waiting, destroying or moving the ring is
+ * SR_E_STATE.
+ */
+typedef void (*sr_completion_fn)(sr_ring *ring, const sr_completion *completion, void *ctx);
+
+/**
+ * What an operation needs. Fields that the opcode does not name are ignored. Everything is copied
+ * by sr_ring_submit() except the bytes of buffers, so a request may be reused or forgotten at once.
+ */
+typedef struct sr_request {
+    uint32_t size;  /* sizeof(sr_request) */
+    uint16_t op;    /* enum sr_opcode */
+    uint16_t flags; /* enum sr_request_flags */
+    sr_file file;
+    sr_buffer buffer;
+    uint32_t buffer_offset;       /* first byte of the range in the buffer */
+    uint32_t op_flags;            /* flags of the system call */
+    uint64_t length;              /* bytes; for buffers 0 .. to the buffer's end */
+    uint64_t offset;              /* in the file; SR_OFFSET_CURRENT */
+    uint64_t tag;                 /* the caller's, comes back in the completion */
+    void *ctx;                    /* the caller's, comes back in the completion */
+    sr_completion_fn on_complete; /* NULL: the completion is in the array */
+    /** Relative; 0 for none. When it passes the operation is asked to cancel; its one outcome still
+     * comes with its end, with SR_COMPLETION_DEADLINE_HIT. */
+    uint64_t deadline_ns;
+    uint64_t duration_ns; /* TIMEOUT */
+    const char *path;
+    const char *new_path;
+    sr_file new_dir;
+    const sr_slice *slices;
+    uint32_t slice_count; /* 1 .. SR_SLICES_MAX */
+    uint32_t mode;        /* permission bits, or fallocate's mode */
+    uint32_t mask;        /* STATX_* */
+    int32_t advice;       /* POSIX_FADV_*, MADV_* */
+    uint64_t resolve;     /* RESOLVE_* of openat2(2) */
+} sr_request;
+
+#define SR_REQUEST_INIT                                                                            \
+    (SR_LITERAL(sr_request){sizeof(sr_request),                                                    \
+                            SR_OP_NOP,                                                             \
+                            0,                                                                     \
+                            {0},                                                                   \
+                            {0},                                                                   \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            {0},                                                                   \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0})
+
+/* ---- completions ------------------------------------------------------------------------------
+ */
+
+enum sr_completion_flags {
+    /** The deadline had passed when the operation ended; `result` is what really happened. */
+    SR_COMPLETION_DEADLINE_HIT = 1u << 0,
+    /** sr_op_cancel(), a closing file or a deadline had asked for its end; `result` is what really
+       happened. */
+    SR_COMPLETION_CANCEL_ASKED = 1u << 1,
+    /** A message from sr_inbox_post(): no operation; `tag` and `ctx` are the sender's. */
+    SR_COMPLETION_INBOX = 1u << 2
+};
+
+/** The one outcome of an operation. Valid until the next sr_ring_wait() on the ring. */
+struct sr_completion {
+    sr_op op; /* stale by now: names which operation this was */
+    uint64_t tag;
+    void *ctx;
+    /** Count or 0, or a negative code. With SR_REQUEST_FULL the count of all bytes. */
+    int64_t result;
+    /** Bytes that were transferred, also when `result` is an error that came after some of them. */
+    uint64_t bytes_done;
+    sr_buffer buffer; /* READ, WRITE, MADVISE: as in the request, no longer lent */
+    uint32_t buffer_offset;
+    uint32_t buffer_length;
+    sr_file file; /* OPENAT: returns owned, end with SR_OP_CLOSE; else as in the request */
+    const struct statx *statx; /* STATX: returns borrowed until the next wait; else NULL */
+    uint16_t opcode;           /* enum sr_opcode */
+    uint16_t flags;            /* enum sr_completion_flags */
+    uint32_t reserved;
+};
+
+/* ---- ring -------------------------------------------------------------------------------------
+ */
+
+/** Events that a trace hook is told. */
+enum sr_trace_event {
+    SR_TRACE_SUBMIT = 1,   /* value: opcode */
+    SR_TRACE_COMPLETE = 2, /* value: result */
+    SR_TRACE_CANCEL = 3,   /* value: 0, or 1 for a deadline */
+    SR_TRACE_DROPPED = 4 /* op: the user_data of a completion that was dropped; value: its result */
+};
+
+/** sr_trace_fn - told of each event, on the owner thread; must not call the library. */
+typedef void (*sr_trace_fn)(int event, sr_op op, uint64_t tag, int64_t value, void *ctx);
+
+typedef struct sr_ring_options {
+    size_t size; /* sizeof(sr_ring_options) */
+    /** Submission queue entries: 1 .. 32,768, rounded up to a power of two. Default 128. */
+    uint32_t entries;
+    /** Most operations in flight: 1 .. 65,472. Default 0: four times `entries`. The completion
+     * queue is made large enough for all of them. */
+    uint32_t ops_max;
+    /** Most files kept at once: 1 .. 1,048,576. Default 1,024. */
+    uint32_t files_max;
+    /** Of these, fixed slots registered with the kernel: 0 .. 32,768. Default 64. */
+    uint32_t fixed_files;
+    /** Most pools attached at once: 1 .. 255. Default 16. */
+    uint32_t pools_max;
+    /** Most completions of one sr_ring_wait(): 1 .. 65,536. Default 0: 256. */
+    uint32_t completions_max;
+    /** Inbox messages that may wait: a power of two, 2 .. 65,536, or 0 for no inbox. Default 0. */
+    uint32_t inbox_entries;
+    /** Kernel worker threads for blocking operations, 0 for the kernel's default. */
+    uint32_t workers_max;
+    /** How long sr_ring_destroy() waits for operations to end. Default 5 s. */
+    uint64_t drain_timeout_ns;
+    /** Trace hook, or NULL. */
+    sr_trace_fn on_trace;
+    void *trace_ctx;
+} sr_ring_options;
+
+#define SR_RING_OPTIONS_INIT                                                                       \
+    (SR_LITERAL(sr_ring_options){sizeof(sr_ring_options), 128, 0, 1024, 64, 16, 0, 0, 0,           \
+                                 5000000000u, 0, 0})
+
+/**
+ * sr_ring_create() - make a ring that the calling thread owns
+ * @options:   borrows; NULL for the defaults
+ * @out_ring:  returns owned: end with sr_ring_destroy(); NULL on failure
+ *
+ * Setup flags are chosen by trying: SINGLE_ISSUER, DEFER_TASKRUN, SUBMIT_ALL and a registered ring
+ * descriptor where the kernel has them. sr_ring_get_stats() tells what was got.
+ *
+ * Return:  0, -EINVAL (options), SR_E_BOUNDS (an option's range), -ENOMEM, -EMFILE, -EPERM
+ * (io_uring is forbidden here: kernel.io_uring_disabled or a seccomp filter), -ENOSYS,
+ * SR_E_UNSUPPORTED (the kernel is older than 5.19). Thread:  any.     Blocks: never. Kernel:
+ * io_uring_setup(2) and a pipe(2), whose closing tells when the kernel has let go of the ring.
+ */
+SR_API SR_MUST_USE int sr_ring_create(const sr_ring_options *options, sr_ring **out_ring);
+
+/**
+ * sr_ring_destroy() - cancel what is in flight, wait for it, close the ring
+ * @ring:  address of the variable; takes; NULL inside is allowed; NULL is left behind on success
+ *
+ * Waits up to `drain_timeout_ns` for the last terminal completion. What the kernel still holds
+ * then, with its buffers and pools, goes to the quarantine and is freed by sr_quarantine_sweep()
+ * when the kernel has let go. Completions that nobody will read are dropped; descriptors in them
+ * are closed and counted. Files that the ring keeps are closed. If the owner thread has exited, any
+ * thread may call this; the ring then always passes through the quarantine. In a forked child it
+ * frees only the child's copies.
+ *
+ * Return:  0 (nothing is in flight any more), SR_E_IN_FLIGHT (the ring is gone, but waits in the
+ *          quarantine), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_STATE (inside of a callback).
+ * Thread:  the owner, or any thread once the owner has exited.
+ * Blocks:  up to `drain_timeout_ns`.
+ */
+SR_API int sr_ring_destroy(sr_ring **ring);
+
+/** sr_ring_thread() - the thread that owns @ring, for sr_buffer_transfer(); zero if it is not a
+ * ring. */
+SR_API sr_thread sr_ring_thread(const sr_ring *ring);
+
+/**
+ * sr_ring_attach_pool() - let the ring's operations use the buffers of a pool
+ * @pool:  the ring uses it until sr_ring_detach_pool() or sr_ring_destroy()
+ *
+ * Registers the memory with the kernel (pinned once, instead of on every operation) where
+ * RLIMIT_MEMLOCK allows; else the buffers work as plain ones and the ring's stats say so.
+ *
+ * Return:  1 (registered), 0 (plain buffers), SR_E_FULL (`pools_max`), SR_E_STATE (attached
+ * already, or in a callback), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED, -ENOMEM. Thread:  the
+ * ring's owner.     Blocks: while the kernel pins the pages. Kernel:  io_uring_register(2),
+ * IORING_REGISTER_BUFFERS_UPDATE.
+ */
+SR_API SR_MUST_USE int sr_ring_attach_pool(sr_ring *ring, sr_pool *pool);
+
+/**
+ * sr_ring_detach_pool() - end the use of a pool by the ring
+ *
+ * Return:  0, SR_E_IN_FLIGHT (an operation uses a buffer of it), SR_E_STATE (not attached, or in a
+ *          callback), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the ring's owner.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_ring_detach_pool(sr_ring *ring, sr_pool *pool);
+
+/**
+ * sr_ring_submit() - take one operation
+ * @request:  copies; buffer ranges in it are lent until the completion
+ * @out_op:   names the operation until its completion; may be NULL
+ *
+ * The operation is queued; it is sent by the next sr_ring_wait() or sr_ring_flush(), or when the
+ * queue is full.
+ *
+ * Return:  0, SR_E_STALE (file or buffer, or the buffer's pool is not attached), SR_E_LENT,
+ * SR_E_BOUNDS (a range), SR_E_FULL (`ops_max` in flight, `files_max`, or the kernel takes no more
+ * now), SR_E_STATE (the file is closing), SR_E_UNSUPPORTED (the kernel lacks the operation),
+ * -EINVAL (request), -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. On failure nothing
+ * changed. Thread:  the owner, also inside of callbacks.     Blocks: never. Kernel:  no system
+ * call, unless the queue is full.
+ */
+SR_API SR_MUST_USE int sr_ring_submit(sr_ring *ring, const sr_request *request, sr_op *out_op);
+
+/**
+ * sr_ring_flush() - send what was submitted, without waiting
+ *
+ * Return:  operations sent, or -EAGAIN, -EBUSY, -ENOMEM (the kernel takes no more now: nothing is
+ * lost, wait or flush again), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. Thread:  the owner, also
+ * inside of callbacks.     Blocks: never. Kernel:  one io_uring_enter(2) if there is something to
+ * send.
+ */
+SR_API SR_MUST_USE int sr_ring_flush(sr_ring *ring);
+
+typedef struct sr_wait_options {
+    size_t size; /* sizeof(sr_wait_options) */
+    /** Signal mask while waiting, as for ppoll(2); NULL to leave it alone. */
+    const sigset_t *sigmask;
+    /** 1: a signal that was handled ends the wait with -EINTR; 0: the wait goes on with the time
+     * left. */
+    uint32_t interruptible;
+    uint32_t reserved;
+} sr_wait_options;
+
+#define SR_WAIT_OPTIONS_INIT (SR_LITERAL(sr_wait_options){sizeof(sr_wait_options), 0, 0, 0})
+
+/**
+ * sr_ring_wait() - send what was submitted and hand back what has ended
+ * @count_min:   return once this many have ended (callbacks run count); 0 to look without waiting
+ * @timeout_ns:  longest wait; SR_FOREVER for no limit
+ * @options:     borrows; NULL for the defaults
+ * @out_completions:  returns borrowed, until the next wait: the array; NULL on failure; may be NULL
+ * if every operation has a callback
+ *
+ * Ends of the array outputs of the wait before this one.
+ *
+ * Return:  completions in the array, 0 included (all had callbacks, or count_min was 0),
+ * SR_E_TIMEOUT (nothing ended in time), SR_E_IDLE (count_min > 0 and nothing is in flight), -EINTR
+ * (only if interruptible), -EAGAIN, -EBUSY, -ENOMEM (the kernel took nothing and has nothing:
+ * nothing is lost, try again), SR_E_STATE (inside of a callback), -EINVAL, SR_E_OBJECT,
+ * SR_E_WRONG_THREAD, SR_E_FORKED. Thread:  the owner.     Blocks: up to @timeout_ns. Kernel:  one
+ * io_uring_enter(2) as a rule.
+ */
+SR_API SR_MUST_USE int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
+                                    const sr_wait_options *options,
+                                    const sr_completion **out_completions);
+
+/**
+ * sr_op_cancel() - ask for an operation's end
+ *
+ * A request, not an end: the outcome comes with the operation's completion, which may be a success.
+ * What it borrowed stays lent until then. Asking twice is allowed.
+ *
+ * Return:  0, SR_E_STALE (ended already), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ * Kernel:  IORING_OP_ASYNC_CANCEL with the next send.
+ */
+SR_API SR_MUST_USE int sr_op_cancel(sr_ring *ring, sr_op op);
+
+/**
+ * sr_op_abandon() - stop waiting for an operation: its outcome is SR_E_TIMEOUT, now
+ * @out_completion:  the one outcome; no other comes. May be NULL
+ *
+ * The operation is cancelled behind the scenes. Buffers that it borrowed are taken from the caller:
+ * their handles are stale at once and the bytes wait in quarantine until the kernel is done, then
+ * they are FREE.
+ *
+ * Return:  0, SR_E_STALE, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_op_abandon(sr_ring *ring, sr_op op, sr_completion *out_completion);
+
+/* ---- files ------------------------------------------------------------------------------------
+ */
+
+enum sr_file_flags {
+    /** Also register a fixed slot, which saves the kernel a look-up on each read and write. */
+    SR_FILE_FIXED = 1u << 0
+};
+
+/**
+ * sr_file_adopt() - let the ring keep a descriptor
+ * @fd:        takes: closed by SR_OP_CLOSE or sr_ring_destroy(); do not close(2) it
+ * @flags:     enum sr_file_flags
+ * @out_file:  returns owned: end with SR_OP_CLOSE or sr_file_detach(); SR_FILE_NONE on failure
+ *
+ * Return:  0, -EBADF (not an open descriptor), SR_E_FULL (`files_max`, or no fixed slot), -EINVAL
+ * (flags), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED, or the kernel's code for the registration.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ * Kernel:  fcntl(2); with SR_FILE_FIXED IORING_REGISTER_FILES_UPDATE.
+ */
+SR_API SR_MUST_USE int sr_file_adopt(sr_ring *ring, int fd, uint32_t flags, sr_file *out_file);
+
+/**
+ * sr_file_fd() - look at the descriptor behind a file, for ioctl(2), fcntl(2) and the like
+ * @out_fd:  returns borrowed: until the file is closed; -1 on failure. Never close it
+ *
+ * Return:  0, SR_E_STALE, SR_E_STATE (closing), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED,
+ * -EINVAL. Thread:  the owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_file_fd(sr_ring *ring, sr_file file, int *out_fd);
+
+/**
+ * sr_file_detach() - take the descriptor back from the ring
+ * @file:    takes; the handle is stale afterwards
+ * @out_fd:  returns owned: end with close(2); -1 on failure
+ *
+ * Return:  0, SR_E_STALE, SR_E_IN_FLIGHT (operations use it), SR_E_STATE (closing), SR_E_OBJECT,
+ *          SR_E_WRONG_THREAD, SR_E_FORKED, -EINVAL.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_file_detach(sr_ring *ring, sr_file file, int *out_fd);
+
+/* ---- inbox ------------------------------------------------------------------------------------
+ */
+
+/**
+ * sr_inbox_post() - send a message to the owner of a ring, from any thread
+ * @tag, @ctx:  come out of the owner's sr_ring_wait() with SR_COMPLETION_INBOX, in order per sender
+ *
+ * Wakes the owner if it sleeps in sr_ring_wait(). The ring must not be destroyed meanwhile.
+ *
+ * Return:  0, SR_E_FULL (`inbox_entries` wait already), SR_E_STATE (the ring has no inbox),
+ * SR_E_OBJECT, SR_E_FORKED. Thread:  any.     Blocks: never.     Kernel:  write(2) to an eventfd,
+ * only if the owner sleeps.
+ */
+SR_API SR_MUST_USE int sr_inbox_post(sr_ring *ring, uint64_t tag, void *ctx);
+
+/* ---- stats ------------------------------------------------------------------------------------
+ */
+
+typedef struct sr_ring_stats {
+    size_t size; /* sizeof(sr_ring_stats) */
+    /* what was got */
+    uint32_t setup_flags; /* IORING_SETUP_* in force */
+    uint32_t features;    /* IORING_FEAT_* of the kernel */
+    uint32_t sq_entries;
+    uint32_t cq_entries;
+    uint32_t ops_max;
+    uint32_t ring_fd_registered; /* 0 or 1 */
+    uint32_t fixed_files;        /* fixed slots available */
+    int32_t fixed_files_error;   /* why there are none: 0 or a negative code */
+    uint32_t pools_registered;   /* attached pools whose memory is registered */
+    uint32_t pools_plain;        /* attached pools that work as plain buffers */
+    int32_t register_error;      /* why the last of these is plain: 0 or a negative code */
+    int32_t workers_error;       /* why `workers_max` has no effect: 0 or a negative code */
+    /* now */
+    uint32_t ops_in_flight; /* abandoned ones included */
+    uint32_t ops_abandoned; /* abandoned and not yet ended */
+    uint32_t files_open;
+    uint32_t fixed_files_used;
+    uint64_t bytes_quarantined; /* lent bytes of abandoned operations */
+    /* since creation */
+    uint64_t submitted_total;
+    uint64_t completed_total;
+    uint64_t abandoned_total;
+    uint64_t enters_total;          /* io_uring_enter(2) calls */
+    uint64_t sq_full_total;         /* sends because the queue was full */
+    uint64_t partial_submits_total; /* sends of which the kernel took only a part */
+    uint64_t interrupted_total;     /* waits that a signal broke and that went on */
+    uint64_t busy_total;            /* EAGAIN, EBUSY, ENOMEM from io_uring_enter(2) */
+    uint64_t cq_overflows_total;    /* completions that had to wait in the kernel: flushes seen */
+    uint64_t short_transfers_total; /* resumed by SR_REQUEST_FULL */
+    uint64_t cancels_total;         /* cancel requests sent */
+    uint64_t deadlines_hit_total;
+    uint64_t completions_unknown_total; /* dropped: user_data is no operation of this ring */
+    uint64_t completions_stale_total;   /* dropped: an operation that has ended, or a duplicate */
+    uint64_t descriptors_closed_total;  /* closed because nobody would have read them */
+    uint64_t substitutes_total;         /* operations done by a plain system call */
+    uint64_t inbox_received_total;
+    uint64_t inbox_wakeups_total;
+} sr_ring_stats;
+
+#define SR_RING_STATS_INIT                                                                         \
+    (SR_LITERAL(sr_ring_stats){sizeof(sr_ring_stats),                                              \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0})
+
+/**
+ * sr_ring_get_stats() - what a ring is and what has happened to it
+ * @out_stats:  `size` set by the caller; the rest is filled
+ *
+ * Return:  0, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED, -EINVAL (out_stats).
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_ring_get_stats(sr_ring *ring, sr_ring_stats *out_stats);
+
+/* ---- quarantine -------------------------------------------------------------------------------
+ */
+
+/** What destroyed rings left with the kernel, in the whole process. */
+typedef struct sr_quarantine_counts {
+    size_t size;         /* sizeof(sr_quarantine_counts) */
+    uint32_t rings;      /* in quarantine now */
+    uint32_t operations; /* that had not ended when their ring was destroyed */
+    uint64_t bytes;      /* of buffers lent to these */
+    uint64_t rings_total;
+    uint64_t swept_total;
+} sr_quarantine_counts;
+
+#define SR_QUARANTINE_STATS_INIT                                                                   \
+    (SR_LITERAL(sr_quarantine_counts){sizeof(sr_quarantine_counts), 0, 0, 0, 0, 0})
+
+/**
+ * sr_quarantine_stats() - list what is in quarantine, without sweeping
+ *
+ * Return:  0, -EINVAL (out_stats).
+ * Thread:  any.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_quarantine_stats(sr_quarantine_counts *out_stats);
+
+/**
+ * sr_quarantine_sweep() - free what the kernel has let go of
+ * @timeout_ns:  wait at most this long for the quarantine to become empty; 0 to look only
+ *
+ * Return:  rings that are still in quarantine.
+ * Thread:  any.     Blocks: up to @timeout_ns.
+ * Kernel:  poll(2) on the pipe whose other end the kernel closes with the ring.
+ */
+SR_API SR_MUST_USE int sr_quarantine_sweep(uint64_t timeout_ns);
+
+SR_EXTERN_C_END
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+#include "ring/inbox.h"
+
+#include "ring/ring.h"
+#include "sys/memory.h"
+
+#include <errno.h>
+
+struct cell {
+    /* position: free for the writer of that position; position + 1: full, for the reader. With a
+     * single cell the two would be the same number; two is the least. */
+    _Atomic uint64_t turn;
+    uint64_t tag;
+    void *ctx;
+};
+
+struct sri_inbox {
+    struct cell *cells;
+    uint64_t mask;
+    int wakeup_fd;
+    uint64_t read_position;
+    char apart[64]; /* writers share what follows */
+    _Atomic uint64_t write_position;
+    _Atomic uint32_t owner_sleeps;
+};
+
+int sri_inbox_create(sr_ring *ring, uint32_t entries) {
+    struct sri_inbox *inbox = sri_allocate(1, sizeof *inbox);
+    struct cell *cells = sri_allocate(entries, sizeof *cells);
+    const int fd = inbox != NULL && cells != NULL ? ring->queue.backend->wakeup_open() : -ENOMEM;
+    if (fd < 0) {
+        sri_release(cells);
+        sri_release(inbox);
+        return fd;
+    }
+    for (uint32_t i = 0; i < entries; i++) {
+        atomic_init(&cells[i].turn, i);
+    }
+    inbox->cells = cells;
+    inbox->mask = entries - 1;
+    inbox->wakeup_fd = fd;
+    ring->inbox = inbox;
+    return 0;
+}
+
+void sri_inbox_destroy(sr_ring *ring) {
+    if (ring->inbox != NULL) {
+        (void)ring->queue.backend->fd_close(ring->inbox->wakeup_fd); /* an eventfd: cannot fail */
+        sri_release(ring->inbox->cells);
+        sri_release(ring->inbox);
+        ring->inbox = NULL;
+    }
+}
+
+static bool has_message(const struct sri_inbox *inbox) {
+    const struct cell *cell = &inbox->cells[inbox->read_position & inbox->mask];
+    return atomic_load_explicit(&cell->turn, memory_order_acquire) == inbox->read_position + 1;
+}
+
+void sri_inbox_deliver(sr_ring *ring) {
+    struct sri_inbox *inbox = ring->inbox;
+    while (ring->completions_count < ring->completions_max && has_message(inbox)) {
+        struct cell *cell = &inbox->cells[inbox->read_position & inbox->mask];
+        ring->completions[ring->completions_count++] = (sr_completion){
+            .tag = cell->tag,
+            .ctx = cell->ctx,
+            .flags = SR_COMPLETION_INBOX,
+        };
+        ring->stats.inbox_received_total++;
+        /* Release: the next writer of this cell may overwrite what was read. */
+        atomic_store_explicit(&cell->turn, inbox->read_position + inbox->mask + 1,
+                              memory_order_release);
+        inbox->read_position++;
+    }
+}
+
+bool sri_inbox_prepare_sleep(sr_ring *ring) {
+    struct sri_inbox *inbox = ring->inbox;
+    if (!ring->wake_armed) {
+        if (!sri_ring_make_room(ring)) {
+            return false;
+        }
+        struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
+        sri_sqe_transfer_to_uapi(sqe, IORING_OP_READ, (struct sri_sqe_file){inbox->wakeup_fd, -1},
+                                 &ring->wake_count, sizeof ring->wake_count, 0);
+        sqe->user_data = sri_internal_user_data(SRI_INTERNAL_WAKE);
+        ring->wake_armed = true;
+    }
+    /* Pairs with the exchange in sr_inbox_post(): either the writer sees that we sleep, or we see
+     * its message. Both are sequentially consistent, because each side writes one word and reads
+     * the other. */
+    atomic_store(&inbox->owner_sleeps, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    return !has_message(inbox);
+}
+
+void sri_inbox_awake(sr_ring *ring) {
+    atomic_store_explicit(&ring->inbox->owner_sleeps, 0, memory_order_relaxed);
+}
+
+/* The cell that this writer may fill, or NULL when all are full. */
+static struct cell *claim(struct sri_inbox *inbox, uint64_t *out_position) {
+    uint64_t position = atomic_load_explicit(&inbox->write_position, memory_order_relaxed);
+    for (;;) {
+        struct cell *cell = &inbox->cells[position & inbox->mask];
+        const uint64_t turn = atomic_load_explicit(&cell->turn, memory_order_acquire);
+        if (turn == position) {
+            if (atomic_compare_exchange_weak_explicit(&inbox->write_position, &position,
+                                                      position + 1, memory_order_relaxed,
+                                                      memory_order_relaxed)) {
+                *out_position = position;
+                return cell;
+            }
+        } else if (turn < position) {
+            return NULL; /* the reader has not emptied it since the last round */
+        } else {
+            position = atomic_load_explicit(&inbox->write_position, memory_order_relaxed);
+        }
+    }
+}
+
+static int post(sr_ring *ring, uint64_t tag, void *ctx) {
+    if (!sri_ring_is_valid(ring)) {
+        return SR_E_OBJECT;
+    }
+    if (sri_owner_is_forked(ring->owner_key)) {
+        return SR_E_FORKED;
+    }
+    struct sri_inbox *inbox = ring->inbox;
+    if (inbox == NULL) {
+        return SR_E_STATE;
+    }
+    uint64_t position = 0;
+    struct cell *cell = claim(inbox, &position);
+    if (cell == NULL) {
+        return SR_E_FULL;
+    }
+    cell->tag = tag;
+    cell->ctx = ctx;
+    atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&inbox->owner_sleeps) != 0 && atomic_exchange(&inbox->owner_sleeps, 0) != 0) {
+        ring->queue.backend->wakeup_write(inbox->wakeup_fd);
+    }
+    return 0;
+}
+
+int sr_inbox_post(sr_ring *ring, uint64_t tag, void *ctx) {
+    const int code = post(ring, tag, ctx);
+    return code == 0 || code == SR_E_FULL ? code : SRI_MISUSE(code, 0);
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Quarantine: rings that were destroyed while the kernel still held operations of theirs. Their
+ * queue is closed; their memory and the buffers they had lent stay until the ring's lifeline hangs
+ * up, which the kernel does when it lets go of the last operation (docs/adr/0005-lifeline.md).
+ */
+#include "ring/ring.h"
+
+#include "sys/memory.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+/* Between two looks at the pipes. They hang up tens of milliseconds after the last operation
+ * anyway. */
+#define LOOK_AGAIN_NS 2000000u
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static struct sr_ring *rings;
+static uint64_t rings_total;
+static uint64_t swept_total;
+
+static void before_fork(void) {
+    pthread_mutex_lock(&mutex);
+}
+
+static void after_fork_in_parent(void) {
+    pthread_mutex_unlock(&mutex);
+}
+
+/* What the parent's kernel operations hold is none of the child's. */
+static void after_fork_in_child(void) {
+    rings = NULL;
+    rings_total = 0;
+    swept_total = 0;
+    pthread_mutex_unlock(&mutex);
+}
+
+static void watch_forks(void) {
+    /* Failing (no memory) means that a child may see its parent's counts; nothing is freed twice,
+     * because the parent's pipes do not hang up for it before the parent's kernel operations end.
+     */
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void lock(void) {
+    pthread_once(&fork_once, watch_forks);
+    pthread_mutex_lock(&mutex);
+}
+
+static void orphan_loans(sr_ring *ring, struct sri_op *op) {
+    ring->quarantine_bytes += sri_op_lent_bytes(op);
+    if (op->pool != SRI_POOL_NONE) {
+        sri_loan_orphan(ring->pools[op->pool].pool, &op->loan);
+    }
+    struct sri_op_vector *vector = op->cold != NULL ? op->cold->vector : NULL;
+    for (uint32_t i = 0; vector != NULL && i < vector->count; i++) {
+        struct sri_op_slice *slice = &vector->slices[i];
+        sri_loan_orphan(ring->pools[slice->pool].pool, &slice->loan);
+    }
+}
+
+static void end_orphaned_loans(sr_ring *ring, struct sri_op *op) {
+    if (op->pool != SRI_POOL_NONE) {
+        sri_op_end_discard(ring, op);
+        sri_loan_orphan_end(ring->pools[op->pool].pool, op->loan.slot);
+    }
+    struct sri_op_vector *vector = op->cold != NULL ? op->cold->vector : NULL;
+    for (uint32_t i = 0; vector != NULL && i < vector->count; i++) {
+        struct sri_op_slice *slice = &vector->slices[i];
+        sri_loan_orphan_end(ring->pools[slice->pool].pool, slice->loan.slot);
+    }
+}
+
+void sri_quarantine_add(sr_ring *ring) {
+    for (uint32_t i = 0; i < ring->ops.count_max; i++) {
+        struct sri_op *op = &ring->ops.list[i];
+        if (op->state != SRI_OP_FREE) {
+            ring->quarantine_ops++;
+            orphan_loans(ring, op);
+        }
+    }
+    sri_ring_let_pools_go(ring);
+    lock();
+    ring->quarantine_next = rings;
+    rings = ring;
+    rings_total++;
+    pthread_mutex_unlock(&mutex);
+}
+
+static void release_ring(sr_ring *ring) {
+    for (uint32_t i = 0; i < ring->ops.count_max; i++) {
+        if (ring->ops.list[i].state != SRI_OP_FREE) {
+            end_orphaned_loans(ring, &ring->ops.list[i]);
+        }
+    }
+    sri_ring_free(ring);
+}
+
+int sr_quarantine_stats(sr_quarantine_counts *out_stats) {
+    sr_quarantine_counts counts = SR_QUARANTINE_STATS_INIT;
+    if (out_stats == NULL || !sri_stats_size_is_valid(out_stats->size)) {
+        return SRI_MISUSE(-EINVAL, 0);
+    }
+    lock();
+    for (const sr_ring *ring = rings; ring != NULL; ring = ring->quarantine_next) {
+        counts.rings++;
+        counts.operations += ring->quarantine_ops;
+        counts.bytes += ring->quarantine_bytes;
+    }
+    counts.rings_total = rings_total;
+    counts.swept_total = swept_total;
+    pthread_mutex_unlock(&mutex);
+    sri_stats_give(out_stats, &counts, sizeof counts);
+    return 0;
+}
+
+/* Takes one ring out of the list that the kernel has let go of, or NULL; *out_left: rings that
+ * remain. */
+static sr_ring *take_released(int *out_left) {
+    sr_ring *found = NULL;
+    *out_left = 0;
+    for (sr_ring **link = &rings; *link != NULL;) {
+        sr_ring *ring = *link;
+        if (found == NULL && ring->queue.backend->is_hung_up(ring->queue.lifeline)) {
+            found = ring;
+            *link = ring->quarantine_next;
+            swept_total++;
+        } else {
+            (*out_left)++;
+            link = &ring->quarantine_next;
+        }
+    }
+    return found;
+}
+
+/* Frees what can be freed now. Returns rings that remain. */
+static int sweep_once(void) {
+    int left = 0;
+    sr_ring *released = NULL;
+    do {
+        lock();
+        released = take_released(&left);
+        pthread_mutex_unlock(&mutex);
+        if (released != NULL) {
+            release_ring(released);
+        }
+    } while (released != NULL);
+    return left;
+}
+
+int sr_quarantine_sweep(uint64_t timeout_ns) {
+    const struct sri_backend *backend = sri_backend();
+    const uint64_t start_ns = backend->now_ns();
+    for (;;) {
+        const int left = sweep_once();
+        const uint64_t passed_ns = backend->now_ns() - start_ns;
+        if (left == 0 || passed_ns >= timeout_ns) {
+            return left;
+        }
+        const uint64_t rest_ns = timeout_ns - passed_ns;
+        backend->pause(rest_ns < LOOK_AGAIN_NS ? rest_ns : LOOK_AGAIN_NS);
+    }
+}

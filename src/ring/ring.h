@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ring: queue, operations, files and pools of one owner thread.
+ *
+ * Neighbours: request.c takes requests, reap.c gives completions, cancel.c ends operations early,
+ * quarantine.c keeps what the kernel still holds when a ring goes.
+ */
+#ifndef SAFERING_RING_RING_H
+#define SAFERING_RING_RING_H
+
+#include "buffer/pool.h"
+#include "core/heap.h"
+#include "ring/file.h"
+#include "ring/op.h"
+#include "sys/backend.h"
+#include "sys/owner.h"
+#include <safering/ring.h>
+
+#define SRI_RING_MAGIC UINT32_C(0x52494e03)
+
+/* user_data of the library's own requests: INTERNAL in the kind bits, what it is in the low ones.
+ */
+enum sri_internal { SRI_INTERNAL_CANCEL = 1, SRI_INTERNAL_WAKE = 2 };
+
+static inline uint64_t sri_internal_user_data(enum sri_internal what) {
+    return ((uint64_t)SRI_KIND_INTERNAL << SRI_HANDLE_KIND_SHIFT) | (uint64_t)what;
+}
+
+/* A pool that the ring may use, and where its memory is registered. */
+struct sri_ring_pool {
+    sr_pool *pool;         /* NULL: place is free */
+    uint32_t op_count;     /* loans in flight */
+    uint32_t buffer_first; /* fixed buffers with its memory */
+    uint32_t buffer_count; /* 0: plain */
+    uint32_t slots_per_buffer;
+};
+
+struct sri_inbox;
+
+struct sr_ring {
+    uint32_t magic;
+    bool in_callback;
+    bool wake_armed; /* the read of the wake-up descriptor is in flight */
+    uint8_t pool_last;
+    uint8_t pools_max;
+    uint64_t owner_key;
+    struct sri_queue queue;
+    struct sri_ops ops;
+    struct sri_files files;
+    struct sri_ring_pool *pools;
+    uint8_t *fixed_buffer_used;
+    struct sri_op *waiting_first; /* operations that wait for room in the queue */
+    struct sri_op **waiting_last;
+    uint32_t cancels_unsent;
+    uint64_t refused_total; /* operations that had a handle when their request was refused */
+    struct sri_heap deadlines;
+    sr_completion *completions;
+    uint32_t completions_max;
+    uint32_t completions_count; /* in the array, in this wait */
+    uint32_t callbacks_count;   /* run, in this wait */
+    struct sri_inbox *inbox;
+    uint64_t wake_count; /* the kernel writes here while wake_armed */
+    uint64_t drain_timeout_ns;
+    uint64_t bytes_quarantined;
+    sr_trace_fn on_trace;
+    void *trace_ctx;
+    sr_ring_stats stats; /* the counters in it; the rest is filled when asked */
+    struct sr_ring *quarantine_next;
+    uint32_t quarantine_ops;
+    uint64_t quarantine_bytes;
+};
+
+static inline bool sri_ring_is_valid(const sr_ring *ring) {
+    return ring != NULL && ring->magic == SRI_RING_MAGIC;
+}
+
+/* The code that keeps the calling thread from using the ring, or 0. Two loads, no system call. */
+static inline int sri_ring_check(const sr_ring *ring) {
+    if (SRI_UNLIKELY(!sri_ring_is_valid(ring))) {
+        return SR_E_OBJECT;
+    }
+    if (SRI_UNLIKELY(ring->owner_key != sri_owner_key())) {
+        return sri_owner_error(ring->owner_key);
+    }
+    return 0;
+}
+
+static inline void sri_ring_trace(sr_ring *ring, int event, uint64_t op, uint64_t tag,
+                                  int64_t value) {
+    if (SRI_UNLIKELY(ring->on_trace != NULL)) {
+        ring->on_trace(event, (sr_op){op}, tag, value, ring->trace_ctx);
+    }
+}
+
+static inline bool sri_ring_has_deadlines(const sr_ring *ring) {
+    return ring->deadlines.count > 0;
+}
+
+/* Completions that this wait has handed out, one way or the other. */
+static inline uint32_t sri_ring_delivered(const sr_ring *ring) {
+    return ring->completions_count + ring->callbacks_count;
+}
+
+/* Operations whose outcome somebody still waits for. */
+static inline uint32_t sri_ring_expected(const sr_ring *ring) {
+    return sri_ops_in_use(&ring->ops) - ring->ops.abandoned_count;
+}
+
+/* The fixed buffer that holds a slot of an attached pool. */
+static inline uint32_t sri_ring_fixed_buffer(const struct sri_ring_pool *place, uint32_t slot) {
+    return place->buffer_count == 1 ? place->buffer_first
+                                    : place->buffer_first + slot / place->slots_per_buffer;
+}
+
+/* Ends the attachment of all pools, as far as the pools know of it. */
+void sri_ring_let_pools_go(sr_ring *ring);
+
+/* Frees everything; nothing may be in flight, the queue is closed. */
+void sri_ring_free(sr_ring *ring);
+
+/* -- send.c -------------------------------------------------------------------------------------
+ */
+
+/* Enters the kernel once, counting what it did. Returns SQEs taken or a negative errno. */
+int sri_ring_enter(sr_ring *ring, const struct sri_wait *wait);
+/* Sends what is queued, because the queue is full. False if the kernel takes no more now. */
+SRI_COLD bool sri_ring_send_full(sr_ring *ring);
+
+/* Makes room for one SQE. False if the kernel takes no more now. */
+static inline bool sri_ring_make_room(sr_ring *ring) {
+    return SRI_LIKELY(!sri_queue_is_full(&ring->queue)) || sri_ring_send_full(ring);
+}
+
+/* Writes the SQE of an operation (first time or the rest of a transfer). There must be room. */
+void sri_op_send(sr_ring *ring, struct sri_op *op);
+/* Sends now if there is room, else when there is. */
+void sri_op_send_or_wait(sr_ring *ring, struct sri_op *op);
+/* Sends the operations and cancels that waited for room. */
+void sri_ring_send_waiting(sr_ring *ring);
+
+/* -- reap.c -------------------------------------------------------------------------------------
+ */
+
+/* Takes what has completed; stops when the array is full. */
+void sri_ring_reap(sr_ring *ring);
+/* Ends an operation: loans, file, handle; delivers its completion unless it is abandoned. */
+void sri_op_finish(sr_ring *ring, struct sri_op *op, int64_t result);
+/* Ends the loans of an operation of which the kernel transferred @bytes_done. */
+void sri_op_end_loans(sr_ring *ring, struct sri_op *op, uint64_t bytes_done);
+uint64_t sri_op_lent_bytes(const struct sri_op *op);
+/* Counts a page-replacing madvise, if @op is one, out of its pool. */
+void sri_op_end_discard(sr_ring *ring, const struct sri_op *op);
+/* What was transferred before the outcome that is at hand. */
+void sri_op_describe(const sr_ring *ring, const struct sri_op *op, int64_t result,
+                     sr_completion *out_completion);
+
+/* -- cancel.c -----------------------------------------------------------------------------------
+ */
+
+/* Asks for the end of an operation, once. */
+void sri_op_ask_cancel(sr_ring *ring, struct sri_op *op, bool deadline);
+/* Writes the cancel's SQE, or leaves it for later when there is no room. */
+void sri_op_send_cancel(sr_ring *ring, struct sri_op *op);
+/* Asks for the end of operations whose deadline has passed. */
+void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
+
+/* -- close.c ------------------------------------------------------------------------------------
+ */
+
+/* Starts the close of a file: at once, or when its last operation has ended. */
+void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
+/* An operation that used @file has ended. */
+void sri_file_op_ended(sr_ring *ring, struct sri_file *file);
+/* The close operation has ended with @result; -ECANCELED if it never ran. */
+void sri_file_end_close(sr_ring *ring, struct sri_file *file, int64_t result);
+/* Closes a descriptor that nobody will read of. */
+void sri_ring_drop_fd(sr_ring *ring, int fd);
+
+/* -- quarantine.c -------------------------------------------------------------------------------
+ */
+
+/* Takes a ring whose queue is closed but not let go of. Its pools stay alive through the buffers
+ * lent. */
+void sri_quarantine_add(sr_ring *ring);
+
+#endif

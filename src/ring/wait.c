@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* Sending and waiting in one call, with deadlines, signals and time limits accounted for. */
+#include "ring/ring.h"
+
+#include "ring/inbox.h"
+
+#include <errno.h>
+
+/* Enters without progress, after EAGAIN and the like, before the caller is told. */
+#define FRUITLESS_ENTERS_MAX 2u
+
+struct waiter {
+    uint32_t count_min;
+    uint64_t end_ns; /* SR_FOREVER: no limit */
+    uint64_t now_ns; /* 0: not read in this round */
+    const sigset_t *sigmask;
+    bool interruptible;
+    uint32_t fruitless;
+};
+
+static void read_clock(const sr_ring *ring, struct waiter *waiter) {
+    if (waiter->end_ns != SR_FOREVER || sri_ring_has_deadlines(ring)) {
+        waiter->now_ns = ring->queue.backend->now_ns();
+    }
+}
+
+/* How long the kernel may sleep: to the caller's limit or to the next deadline. */
+static uint64_t sleep_ns(const sr_ring *ring, const struct waiter *waiter) {
+    uint64_t end_ns = waiter->end_ns;
+    const struct sri_heap_item *first = sri_heap_first(&ring->deadlines);
+    if (first != NULL && first->key < end_ns) {
+        end_ns = first->key;
+    }
+    if (end_ns == SR_FOREVER) {
+        return SR_FOREVER;
+    }
+    return end_ns > waiter->now_ns ? end_ns - waiter->now_ns : 0;
+}
+
+static bool is_satisfied(const sr_ring *ring, const struct waiter *waiter) {
+    return sri_ring_delivered(ring) >= waiter->count_min ||
+           ring->completions_count == ring->completions_max ||
+           (sri_ring_delivered(ring) > 0 && sri_ring_expected(ring) == 0 && ring->inbox == NULL);
+}
+
+/* Whether the kernel has completions for us that only entering it brings. */
+static bool kernel_has_more(const sr_ring *ring) {
+    const uint32_t flags = atomic_load_explicit(ring->queue.shared_sq_flags, memory_order_relaxed);
+    return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+/* One round: take what is there, end what is due, send what waits. */
+static void turn(sr_ring *ring, struct waiter *waiter) {
+    sri_ring_reap(ring);
+    if (SRI_UNLIKELY(sri_ring_has_deadlines(ring))) {
+        waiter->now_ns = ring->queue.backend->now_ns();
+        sri_ring_fire_deadlines(ring, waiter->now_ns);
+    }
+    sri_ring_send_waiting(ring);
+}
+
+static int enter(sr_ring *ring, const struct waiter *waiter) {
+    struct sri_wait wait = {.timeout_ns = 0, .sigmask = waiter->sigmask};
+    if (!is_satisfied(ring, waiter)) {
+        const uint32_t missing = waiter->count_min - sri_ring_delivered(ring);
+        const uint32_t expected = sri_ring_expected(ring);
+        wait.count_min = missing < expected || ring->inbox != NULL ? missing : expected;
+        wait.timeout_ns = sleep_ns(ring, waiter);
+        if (ring->inbox != NULL) {
+            wait.count_min = 1; /* messages are not completions for the kernel */
+            if (!sri_inbox_prepare_sleep(ring)) {
+                wait.count_min = 0;
+            }
+        }
+    }
+    const int code = sri_ring_enter(ring, &wait);
+    if (ring->inbox != NULL) {
+        sri_inbox_awake(ring);
+    }
+    return code;
+}
+
+/* Whether the code of an enter ends the wait; if so *out_code is the reason. */
+static bool ends_wait(const sr_ring *ring, struct waiter *waiter, int code, int *out_code) {
+    *out_code = code;
+    if (code >= 0 || code == -ETIME) {
+        waiter->fruitless = 0;
+        return false;
+    }
+    if (code == -EINTR) {
+        return waiter->interruptible;
+    }
+    const bool busy = code == -EAGAIN || code == -EBUSY || code == -ENOMEM;
+    /* Taking completions may be just what the kernel needs: try again after that. */
+    const bool fruitless = sri_queue_ready(&ring->queue) == 0;
+    waiter->fruitless = fruitless ? waiter->fruitless + 1 : 0;
+    return !busy || waiter->fruitless >= FRUITLESS_ENTERS_MAX;
+}
+
+static int wait_loop(sr_ring *ring, struct waiter *waiter) {
+    bool sent = false;
+    for (;;) {
+        int code = 0;
+        turn(ring, waiter);
+        const bool satisfied = is_satisfied(ring, waiter);
+        const bool idle = sri_ring_expected(ring) == 0 && ring->inbox == NULL;
+        const bool settled =
+            sent || (sri_queue_unsent(&ring->queue) == 0 && !kernel_has_more(ring));
+        if (settled && (satisfied || idle)) {
+            return satisfied ? 0 : SR_E_IDLE;
+        }
+        if (!satisfied) {
+            read_clock(ring, waiter);
+            if (sent && waiter->end_ns <= waiter->now_ns) {
+                return SR_E_TIMEOUT;
+            }
+        }
+        const bool ends = ends_wait(ring, waiter, enter(ring, waiter), &code);
+        sent = true;
+        if (ends) {
+            turn(ring, waiter);
+            return is_satisfied(ring, waiter) ? 0 : code;
+        }
+    }
+}
+
+static int wait_check(const sr_ring *ring, uint64_t timeout_ns, const sr_wait_options *options,
+                      struct waiter *out_waiter) {
+    sr_wait_options given = SR_WAIT_OPTIONS_INIT;
+    const int code = sri_ring_check(ring);
+    if (SRI_UNLIKELY(code < 0)) {
+        return code;
+    }
+    if (SRI_UNLIKELY(ring->in_callback)) {
+        return SR_E_STATE;
+    }
+    if (SRI_UNLIKELY(!sri_options_take(&given, sizeof given, options) || given.interruptible > 1 ||
+                     given.reserved != 0)) {
+        return -EINVAL;
+    }
+    out_waiter->sigmask = given.sigmask;
+    out_waiter->interruptible = given.interruptible == 1;
+    out_waiter->end_ns = SR_FOREVER;
+    if (timeout_ns != SR_FOREVER) {
+        const uint64_t now_ns = ring->queue.backend->now_ns();
+        const bool beyond = timeout_ns >= SR_FOREVER - now_ns;
+        out_waiter->end_ns = beyond ? SR_FOREVER : now_ns + timeout_ns;
+    }
+    return 0;
+}
+
+int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
+                 const sr_wait_options *options, const sr_completion **out_completions) {
+    struct waiter waiter = {.count_min = count_min};
+    if (SRI_LIKELY(out_completions != NULL)) {
+        *out_completions = NULL;
+    }
+    int code = wait_check(ring, timeout_ns, options, &waiter);
+    if (SRI_UNLIKELY(code < 0)) {
+        return SRI_MISUSE(code, 0);
+    }
+    sri_ops_free_outputs(&ring->ops);
+    ring->completions_count = 0;
+    ring->callbacks_count = 0;
+    code = wait_loop(ring, &waiter);
+    /* What has ended is handed over, whatever broke the wait. */
+    if (SRI_UNLIKELY(code < 0 && sri_ring_delivered(ring) == 0)) {
+        return code;
+    }
+    if (SRI_LIKELY(out_completions != NULL)) {
+        *out_completions = ring->completions;
+    }
+    return (int)ring->completions_count;
+}
+
+int sr_ring_flush(sr_ring *ring) {
+    int code = sri_ring_check(ring);
+    if (SRI_UNLIKELY(code < 0)) {
+        return SRI_MISUSE(code, 0);
+    }
+    int sent = 0;
+    uint32_t interrupted = 0;
+    while (sri_queue_unsent(&ring->queue) > 0) {
+        code = sri_ring_enter(ring, NULL);
+        if (code == -EINTR && interrupted++ < FRUITLESS_ENTERS_MAX) {
+            continue;
+        }
+        if (code <= 0) {
+            return sent > 0 || code == 0 ? sent : code;
+        }
+        sent += code;
+    }
+    return sent;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory: mappings for buffers, and the allocator for the library's bookkeeping. The functions
+ * named sri_memory_* are the real backend's; the rooms above use sri_allocate() and sri_release(),
+ * which go through the seam.
+ */
+#ifndef SAFERING_SYS_MEMORY_H
+#define SAFERING_SYS_MEMORY_H
+
+#include "sys/backend.h"
+#include <string.h>
+
+int sri_memory_map(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping);
+void sri_memory_unmap(const struct sri_mapping *mapping);
+void *sri_memory_allocate(size_t size_bytes);
+void sri_memory_release(void *memory);
+
+/* Zeroed memory for bookkeeping, or NULL. */
+static inline void *sri_allocate(size_t count, size_t size_bytes) {
+    size_t whole = 0;
+    if (__builtin_mul_overflow(count, size_bytes, &whole)) {
+        return NULL;
+    }
+    void *memory = sri_backend()->allocate(whole);
+    return memory != NULL ? memset(memory, 0, whole) : NULL;
+}
+
+/* NULL is allowed. */
+static inline void sri_release(void *memory) {
+    sri_backend()->release(memory);
+}
+
+#endif

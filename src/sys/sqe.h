@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Conversion to the kernel's SQE, the one place that fills its fields. Every function expects a
+ * zeroed SQE (sri_queue_next_sqe()) and leaves user_data to the caller.
+ */
+#ifndef SAFERING_SYS_SQE_H
+#define SAFERING_SYS_SQE_H
+
+#include "sys/backend.h"
+#include <fcntl.h>
+
+/* What an SQE acts on: a fixed slot, else a real descriptor. */
+struct sri_sqe_file {
+    int fd;
+    int32_t fixed_slot; /* -1: none */
+};
+
+static inline void sri_sqe_file_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file) {
+    if (file.fixed_slot >= 0) {
+        sqe->fd = file.fixed_slot + (int)SRI_QUEUE_LIBRARY_SLOTS;
+        sqe->flags |= IOSQE_FIXED_FILE;
+    } else {
+        sqe->fd = file.fd;
+    }
+}
+
+/* READ, WRITE, READV, WRITEV; @memory is bytes or an iovec array. */
+static inline void sri_sqe_transfer_to_uapi(struct io_uring_sqe *sqe, uint8_t opcode,
+                                            struct sri_sqe_file file, const void *memory,
+                                            uint32_t length, uint64_t offset) {
+    sqe->opcode = opcode;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->addr = (uintptr_t)memory;
+    sqe->len = length;
+    sqe->off = offset;
+}
+
+static inline void sri_sqe_fsync_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file,
+                                         uint32_t flags) {
+    sqe->opcode = IORING_OP_FSYNC;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->fsync_flags = flags;
+}
+
+static inline void sri_sqe_sync_range_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file,
+                                              uint64_t offset, uint32_t length, uint32_t flags) {
+    sqe->opcode = IORING_OP_SYNC_FILE_RANGE;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->off = offset;
+    sqe->len = length;
+    sqe->sync_range_flags = flags;
+}
+
+static inline void sri_sqe_fallocate_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file,
+                                             uint32_t mode, uint64_t offset, uint64_t length) {
+    sqe->opcode = IORING_OP_FALLOCATE;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->off = offset;
+    sqe->addr = length;
+    sqe->len = mode;
+}
+
+static inline void sri_sqe_ftruncate_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file,
+                                             uint64_t length) {
+    sqe->opcode = SRI_IORING_OP_FTRUNCATE;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->off = length;
+}
+
+static inline void sri_sqe_fadvise_to_uapi(struct io_uring_sqe *sqe, struct sri_sqe_file file,
+                                           uint64_t offset, uint32_t length, uint32_t advice) {
+    sqe->opcode = IORING_OP_FADVISE;
+    sri_sqe_file_to_uapi(sqe, file);
+    sqe->off = offset;
+    sqe->len = length;
+    sqe->fadvise_advice = advice;
+}
+
+static inline void sri_sqe_madvise_to_uapi(struct io_uring_sqe *sqe, const void *memory,
+                                           uint32_t length, uint32_t advice) {
+    sqe->opcode = IORING_OP_MADVISE;
+    sqe->fd = -1;
+    sqe->addr = (uintptr_t)memory;
+    sqe->len = length;
+    sqe->fadvise_advice = advice;
+}
+
+static inline void sri_sqe_openat2_to_uapi(struct io_uring_sqe *sqe, int dirfd, const char *path,
+                                           const struct open_how *how) {
+    sqe->opcode = IORING_OP_OPENAT2;
+    sqe->fd = dirfd;
+    sqe->addr = (uintptr_t)path;
+    sqe->len = sizeof *how;
+    sqe->off = (uintptr_t)how;
+}
+
+static inline void sri_sqe_close_to_uapi(struct io_uring_sqe *sqe, int fd) {
+    sqe->opcode = IORING_OP_CLOSE;
+    sqe->fd = fd;
+}
+
+static inline void sri_sqe_statx_to_uapi(struct io_uring_sqe *sqe, int dirfd, const char *path,
+                                         uint32_t flags, uint32_t mask, void *statx) {
+    sqe->opcode = IORING_OP_STATX;
+    sqe->fd = dirfd;
+    sqe->addr = (uintptr_t)path;
+    sqe->len = mask;
+    sqe->off = (uintptr_t)statx;
+    sqe->statx_flags = flags;
+}
+
+static inline void sri_sqe_unlinkat_to_uapi(struct io_uring_sqe *sqe, int dirfd, const char *path,
+                                            uint32_t flags) {
+    sqe->opcode = IORING_OP_UNLINKAT;
+    sqe->fd = dirfd;
+    sqe->addr = (uintptr_t)path;
+    sqe->unlink_flags = flags;
+}
+
+static inline void sri_sqe_mkdirat_to_uapi(struct io_uring_sqe *sqe, int dirfd, const char *path,
+                                           uint32_t mode) {
+    sqe->opcode = IORING_OP_MKDIRAT;
+    sqe->fd = dirfd;
+    sqe->addr = (uintptr_t)path;
+    sqe->len = mode;
+}
+
+/* RENAMEAT and LINKAT: rename_flags and hardlink_flags are one field. */
+static inline void sri_sqe_two_paths_to_uapi(struct io_uring_sqe *sqe, uint8_t opcode, int dirfd,
+                                             const char *path, int new_dirfd, const char *new_path,
+                                             uint32_t flags) {
+    sqe->opcode = opcode;
+    sqe->fd = dirfd;
+    sqe->addr = (uintptr_t)path;
+    sqe->len = (uint32_t)new_dirfd;
+    sqe->off = (uintptr_t)new_path;
+    sqe->rename_flags = flags;
+}
+
+static inline void sri_sqe_symlinkat_to_uapi(struct io_uring_sqe *sqe, const char *target,
+                                             int new_dirfd, const char *new_path) {
+    sqe->opcode = IORING_OP_SYMLINKAT;
+    sqe->fd = new_dirfd;
+    sqe->addr = (uintptr_t)target;
+    sqe->off = (uintptr_t)new_path;
+}
+
+static inline void sri_sqe_timeout_to_uapi(struct io_uring_sqe *sqe,
+                                           const struct __kernel_timespec *duration) {
+    sqe->opcode = IORING_OP_TIMEOUT;
+    sqe->fd = -1;
+    sqe->addr = (uintptr_t)duration;
+    sqe->len = 1;
+}
+
+static inline void sri_sqe_cancel_to_uapi(struct io_uring_sqe *sqe, uint64_t user_data) {
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = user_data;
+}
+
+static inline void sri_sqe_cancel_all_to_uapi(struct io_uring_sqe *sqe) {
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->cancel_flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL;
+}
+
+#endif

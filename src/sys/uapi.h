@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Kernel constants that Debian 12's liburing 2.3 does not have. Its header holds them in enums,
+ * which no #ifdef can see, so ours have names of their own. Values: include/uapi/linux/io_uring.h
+ * of Linux 6.18.
+ */
+#ifndef SAFERING_SYS_UAPI_H
+#define SAFERING_SYS_UAPI_H
+
+#include <liburing.h>
+
+#define SRI_IORING_OP_FTRUNCATE 55 /* Linux 6.9 */
+
+#endif
