@@ -198,8 +198,8 @@ typedef struct sr_ring_options {
     size_t size; /* sizeof(sr_ring_options) */
     /** Submission queue entries: 1 .. 32,768, rounded up to a power of two. Default 128. */
     uint32_t entries;
-    /** Most operations in flight: 1 .. 65,472. Default 0: four times `entries`. The completion
-     * queue is made large enough for all of them. */
+    /** Most operations in flight: 1 .. 65,472. Default 0: twice `entries` less 64, at least
+     * `entries`. The completion queue is made large enough for all of them. */
     uint32_t ops_max;
     /** Most files kept at once: 1 .. 1,048,576. Default 1,024. */
     uint32_t files_max;

@@ -30,6 +30,14 @@ bool sri_guard_has_asan(void) {
     return __asan_poison_memory_region != NULL && __asan_unpoison_memory_region != NULL;
 }
 
+bool sri_guard_has_valgrind(void) {
+#ifdef SAFERING_HAVE_VALGRIND
+    return RUNNING_ON_VALGRIND != 0;
+#else
+    return false;
+#endif
+}
+
 void sri_guard_poison(const void *memory, size_t size_bytes) {
     if (sri_guard_has_asan()) {
         __asan_poison_memory_region(memory, size_bytes);

@@ -19,6 +19,7 @@
 /* enum sr_guard that @option and SAFERING_GUARD ask for; 0 if @option is none of them. */
 uint32_t sri_guard_choose(uint32_t option);
 bool sri_guard_has_asan(void);
+bool sri_guard_has_valgrind(void);
 
 void sri_guard_poison(const void *memory, size_t size_bytes);
 void sri_guard_unpoison(const void *memory, size_t size_bytes);
@@ -27,7 +28,7 @@ void sri_guard_unpoison(const void *memory, size_t size_bytes);
 void sri_guard_canary_write(void *canary);
 bool sri_guard_canary_is_whole(const void *canary);
 
-/* Tells valgrind that the kernel wrote these bytes. Costs a few instructions elsewhere. */
+/* Tells valgrind that the kernel wrote these bytes. */
 void sri_guard_mark_written(const void *memory, size_t size_bytes);
 
 #endif

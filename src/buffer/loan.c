@@ -1,39 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-#include "buffer/loan.h"
+#include "buffer/lend.h"
 
 #include "buffer/guard.h"
-#include "buffer/pool.h"
 
-int sri_loan_begin(sr_pool *pool, uint64_t buffer, uint64_t begin, uint64_t length, bool writer,
-                   struct sri_loan *loan, void **out_memory) {
-    struct sri_slot *slot = sri_pool_find(pool, buffer);
-    if (SRI_UNLIKELY(slot == NULL)) {
-        return sri_pool_find_error(pool, buffer);
+int sri_loan_join(struct sri_slot *slot, struct sri_loan *loan) {
+    if (sri_loans_forbid(slot->loans, loan->begin, loan->end, loan->writer)) {
+        return SR_E_LENT;
     }
-    if (SRI_UNLIKELY(begin > pool->size_bytes || length > pool->size_bytes - begin)) {
-        return SR_E_BOUNDS;
-    }
-    *loan = (struct sri_loan){
-        .next = slot->loans,
-        .slot = slot->index,
-        .begin = (uint32_t)begin,
-        .end = (uint32_t)(begin + length),
-        .writer = writer,
-    };
-    if (SRI_UNLIKELY(slot->loans != NULL)) {
-        if (sri_loans_forbid(slot->loans, loan->begin, loan->end, writer)) {
-            return SR_E_LENT;
-        }
-        slot->loans = loan;
-    } else {
-        slot->loans = loan;
-        sri_slot_move(slot, SRI_SLOT_LENT);
-    }
-    *out_memory = slot->memory + begin;
-    if (SRI_UNLIKELY(pool->poisons) && writer) {
-        sri_guard_poison(*out_memory, length);
-    }
+    loan->next = slot->loans;
+    slot->loans = loan;
     return 0;
+}
+
+void sri_loan_guard(const sr_pool *pool, const struct sri_loan *loan) {
+    if (pool->poisons && loan->writer) {
+        sri_guard_poison(pool->slots[loan->slot].memory + loan->begin, loan->end - loan->begin);
+    }
+}
+
+void sri_loan_unguard(const sr_pool *pool, const struct sri_loan *loan, uint64_t written_bytes) {
+    const char *memory = pool->slots[loan->slot].memory + loan->begin;
+    const uint64_t lent_bytes = loan->end - loan->begin;
+    if (!loan->writer) {
+        return;
+    }
+    if (pool->poisons) {
+        sri_guard_unpoison(memory, lent_bytes);
+    }
+    sri_guard_mark_written(memory, written_bytes < lent_bytes ? written_bytes : lent_bytes);
 }
 
 static void quarantine_drop_hold(sr_pool *pool, struct sri_slot *slot) {
@@ -58,21 +52,12 @@ static void unlink_loan(struct sri_slot *slot, const struct sri_loan *loan) {
     *link = loan->next;
 }
 
-void sri_loan_end(sr_pool *pool, struct sri_loan *loan, uint64_t written_bytes) {
-    struct sri_slot *slot = &pool->slots[loan->slot];
+void sri_loan_leave(sr_pool *pool, struct sri_slot *slot, struct sri_loan *loan) {
     unlink_loan(slot, loan);
-    if (loan->writer) {
-        char *memory = slot->memory + loan->begin;
-        if (SRI_UNLIKELY(pool->poisons)) {
-            sri_guard_unpoison(memory, loan->end - loan->begin);
-        }
-        const uint64_t lent_bytes = loan->end - loan->begin;
-        sri_guard_mark_written(memory, written_bytes < lent_bytes ? written_bytes : lent_bytes);
-    }
-    if (SRI_UNLIKELY(slot->loans != NULL)) {
+    if (slot->loans != NULL) {
         return;
     }
-    if (SRI_LIKELY(slot->state == SRI_SLOT_LENT)) {
+    if (slot->state == SRI_SLOT_LENT) {
         sri_slot_move(slot, SRI_SLOT_HELD);
     } else {
         quarantine_drop_hold(pool, slot);

@@ -8,7 +8,6 @@
 #ifndef SAFERING_BUFFER_LOAN_H
 #define SAFERING_BUFFER_LOAN_H
 
-#include <safering/buffer.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,25 +35,5 @@ static inline bool sri_loans_forbid(const struct sri_loan *loans, uint32_t begin
     }
     return false;
 }
-
-/*
- * Lends a range of a buffer that the calling thread holds. @loan: lends until sri_loan_end() or
- * sri_loan_orphan(). Returns 0, SR_E_STALE, SR_E_WRONG_THREAD, SR_E_BOUNDS, SR_E_LENT.
- */
-int sri_loan_begin(sr_pool *pool, uint64_t buffer, uint64_t begin, uint64_t length, bool writer,
-                   struct sri_loan *loan, void **out_memory);
-
-/* Ends a loan, on the holder's thread; @written_bytes of it, from its start, hold what the kernel
- * wrote. */
-void sri_loan_end(sr_pool *pool, struct sri_loan *loan, uint64_t written_bytes);
-
-/* Takes the buffer of a loan from its holder: the handle is stale, the slot is free after its last
- * loan. */
-void sri_loan_quarantine(sr_pool *pool, const struct sri_loan *loan);
-
-/* Quarantines, and makes the loan independent of the holder's thread: from now on it is only a hold
- * on the slot, which any thread may end. For rings that go while the kernel still writes. */
-void sri_loan_orphan(sr_pool *pool, struct sri_loan *loan);
-void sri_loan_orphan_end(sr_pool *pool, uint32_t slot);
 
 #endif

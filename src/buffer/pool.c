@@ -53,9 +53,9 @@ static int bookkeeping_allocate(sr_pool *pool, const sr_pool_options *options) {
 }
 
 static void bookkeeping_release(sr_pool *pool) {
-    void *entries = pool->handles.entries;
+    void *handles_memory = pool->handles.owners;
     sri_handle_table_deinit(&pool->handles);
-    sri_release(entries);
+    sri_release(handles_memory);
     sri_release(pool->slots);
     sri_accounts_deinit(&pool->accounts);
     sri_release(pool);
@@ -122,6 +122,7 @@ int sr_pool_create(sr_region *region, const sr_pool_options *options, sr_pool **
     pool->guard = sri_guard_choose(given.guard);
     pool->canaries = pool->guard == SR_GUARD_POISON;
     pool->poisons = pool->canaries && sri_guard_has_asan();
+    pool->watches_loans = pool->poisons || sri_guard_has_valgrind();
     pool->size_bytes = given.buffer_size_bytes;
     pool->stride_bytes = stride_for(&given);
     pool->slot_count = given.buffer_count;

@@ -50,6 +50,7 @@ struct sr_pool {
     bool owns_region;
     bool poisons;        /* AddressSanitizer is there and wanted */
     bool canaries;       /* SR_GUARD_POISON */
+    bool watches_loans;  /* poisons, or valgrind wants to know what the kernel writes */
     uint32_t free_first; /* last in, first out: warm in the caches */
     uint32_t slot_count;
     uint64_t owner_key;

@@ -28,7 +28,8 @@ static uint32_t index_mask_for(uint32_t entry_count) {
 
 size_t sri_handle_memory_for(uint32_t entry_count) {
     const size_t fifo_places = (size_t)index_mask_for(entry_count) + 1;
-    return entry_count * sizeof(struct sri_handle_entry) + fifo_places * sizeof(uint32_t);
+    return SRI_HANDLE_TABLE_OWNERS_MAX * sizeof(struct sri_handle_owner_span) +
+           entry_count * sizeof(struct sri_handle_entry) + fifo_places * sizeof(uint32_t);
 }
 
 static uint32_t index_bits(const struct sri_handle_table *table) {
@@ -128,8 +129,10 @@ static void spans_drop_unused(struct sri_handle_table *table) {
 int sri_handle_table_init(struct sri_handle_table *table, enum sri_kind kind, void *memory,
                           uint32_t entry_count) {
     SR_CHECK(entry_count >= 2 && entry_count <= 2 * SRI_HANDLE_OBJECTS_MAX);
-    struct sri_handle_entry *entries = memory;
+    struct sri_handle_owner_span *owners = memory;
+    struct sri_handle_entry *entries = (void *)&owners[SRI_HANDLE_TABLE_OWNERS_MAX];
     *table = (struct sri_handle_table){
+        .owners = owners,
         .entries = entries,
         .entry_count = entry_count,
         .index_mask = index_mask_for(entry_count),
@@ -138,7 +141,7 @@ int sri_handle_table_init(struct sri_handle_table *table, enum sri_kind kind, vo
         .kind = kind,
     };
     if (!span_append(table)) {
-        table->entries = NULL;
+        *table = (struct sri_handle_table){0};
         return SR_E_FULL;
     }
     struct sri_handle_owner_span *span = &table->owners[0];
@@ -179,7 +182,7 @@ void sri_handle_table_deinit(struct sri_handle_table *table) {
         }
         span_give_back(table, o, generation);
     }
-    table->entries = NULL;
+    *table = (struct sri_handle_table){0};
 }
 
 uint64_t sri_handle_next_owner(struct sri_handle_table *table, uint64_t handle) {

@@ -87,7 +87,7 @@ struct sri_handle_table {
     uint32_t retired_count; /* entries lost because no owner number was left */
     enum sri_kind kind;
     /* Owner numbers in use, oldest first; an entry moves from one to the next as it wears. */
-    struct sri_handle_owner_span owners[SRI_HANDLE_TABLE_OWNERS_MAX];
+    struct sri_handle_owner_span *owners;
     uint32_t owner_count;
 };
 
@@ -134,6 +134,12 @@ static inline uint32_t sri_handle_slot(const struct sri_handle_table *table, uin
     const struct sri_handle_entry *entry =
         &table->entries[SRI_LIKELY(index < table->entry_count) ? index : 0];
     return atomic_load_explicit(&entry->slot, memory_order_relaxed);
+}
+
+/* Has the entry of @handle on its way into the cache. */
+static inline void sri_handle_prefetch(const struct sri_handle_table *table, uint64_t handle) {
+    const uint32_t index = (uint32_t)handle & table->index_mask;
+    __builtin_prefetch(&table->entries[index < table->entry_count ? index : 0]);
 }
 
 /* Returns a new handle that names @slot, or 0 when no entry is free. */

@@ -53,16 +53,12 @@ void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *o
     sri_op_send(ring, op); /* the caller made room */
 }
 
-void sri_file_op_ended(sr_ring *ring, struct sri_file *file) {
-    SR_CHECK(file->op_count > 0);
-    file->op_count--;
-    if (SRI_UNLIKELY(file->op_count == 0 && file->closer != NULL)) {
-        struct sri_op *op = file->closer;
-        file->closer = NULL;
-        fixed_slot_clear(ring, file);
-        sri_op_move(op, SRI_OP_FLYING);
-        sri_op_send_or_wait(ring, op);
-    }
+void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file) {
+    struct sri_op *op = file->closer;
+    file->closer = NULL;
+    fixed_slot_clear(ring, file);
+    sri_op_move(op, SRI_OP_FLYING);
+    sri_op_send_or_wait(ring, op);
 }
 
 void sri_file_end_close(sr_ring *ring, struct sri_file *file, int64_t result) {

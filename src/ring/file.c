@@ -57,9 +57,9 @@ int sri_files_init(struct sri_files *files, uint32_t count_max, uint32_t fixed_c
 }
 
 void sri_files_deinit(struct sri_files *files) {
-    void *entries = files->handles.entries;
+    void *handles_memory = files->handles.owners;
     sri_handle_table_deinit(&files->handles);
-    sri_release(entries);
+    sri_release(handles_memory);
     sri_release(files->list);
     sri_release(files->free_stack);
     sri_release(files->fixed_stack);

@@ -38,9 +38,9 @@ static void cold_release(struct sri_op_cold *cold) {
 }
 
 void sri_ops_deinit(struct sri_ops *ops) {
-    void *entries = ops->handles.entries;
+    void *handles_memory = ops->handles.owners;
     sri_handle_table_deinit(&ops->handles);
-    sri_release(entries);
+    sri_release(handles_memory);
     for (uint32_t i = 0; ops->list != NULL && i < ops->count_max; i++) {
         cold_release(ops->list[i].cold);
     }
@@ -83,6 +83,7 @@ struct sri_op_cold *sri_op_cold(struct sri_ops *ops, struct sri_op *op) {
         .op_index = sri_op_index(ops, op),
     };
     op->cold = cold;
+    ops->cold_count++;
     return cold;
 }
 
@@ -95,5 +96,6 @@ void sri_op_release_cold(struct sri_ops *ops, struct sri_op *op) {
     cold->vector = NULL;
     cold->next = ops->cold_unused;
     ops->cold_unused = cold;
+    ops->cold_count--;
     op->cold = NULL;
 }

@@ -10,8 +10,7 @@
 #ifndef SAFERING_RING_OP_H
 #define SAFERING_RING_OP_H
 
-#include "buffer/loan.h"
-#include "buffer/pool.h"
+#include "buffer/lend.h"
 #include "core/heap.h"
 #include "core/state.h"
 #include "sys/backend.h"
@@ -100,6 +99,7 @@ struct sri_ops {
     uint32_t count_max;
     uint32_t abandoned_count;
     struct sri_handle_table handles;
+    uint32_t cold_count; /* operations that have a cold part */
     struct sri_op_cold *cold_unused;
     struct sri_op_extra *outputs; /* that the caller may look at until the next wait */
 };

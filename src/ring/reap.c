@@ -288,6 +288,9 @@ void sri_ring_reap(sr_ring *ring) {
     }
     while (ready > 0 && ring->completions_count < ring->completions_max) {
         const struct sri_cqe cqe = sri_queue_take_cqe(&ring->queue);
+        if (ready > 1) {
+            sri_handle_prefetch(&ring->ops.handles, sri_queue_peek_user_data(&ring->queue));
+        }
         take_cqe(ring, &cqe);
         ready--;
         if (ready == 0) {

@@ -41,7 +41,9 @@ static bool options_are_valid(const sr_ring_options *options) {
 
 static void apply_defaults(sr_ring_options *options) {
     if (options->ops_max == 0) {
-        options->ops_max = options->entries < OPS_MAX / 4 ? 4 * options->entries : OPS_MAX;
+        const uint32_t entries = power_of_two_from(options->entries);
+        const uint32_t twice = 2 * entries > CQ_RESERVE ? 2 * entries - CQ_RESERVE : 0;
+        options->ops_max = twice > entries ? twice : entries;
     }
     if (options->completions_max == 0) {
         options->completions_max = COMPLETIONS_DEFAULT;

@@ -37,6 +37,7 @@ struct sri_ring_pool {
 
 struct sri_inbox;
 
+/* What each operation touches comes first. */
 struct sr_ring {
     uint32_t magic;
     bool in_callback;
@@ -44,26 +45,26 @@ struct sr_ring {
     uint8_t pool_last;
     uint8_t pools_max;
     uint64_t owner_key;
-    struct sri_queue queue;
-    struct sri_ops ops;
-    struct sri_files files;
     struct sri_ring_pool *pools;
-    uint8_t *fixed_buffer_used;
-    struct sri_op *waiting_first; /* operations that wait for room in the queue */
-    struct sri_op **waiting_last;
-    uint32_t cancels_unsent;
-    uint64_t refused_total; /* operations that had a handle when their request was refused */
-    struct sri_heap deadlines;
     sr_completion *completions;
     uint32_t completions_max;
     uint32_t completions_count; /* in the array, in this wait */
     uint32_t callbacks_count;   /* run, in this wait */
+    uint32_t cancels_unsent;
     struct sri_inbox *inbox;
+    sr_trace_fn on_trace;
+    struct sri_ops ops;
+    struct sri_files files;
+    struct sri_queue queue;
+    uint64_t refused_total; /* operations that had a handle when their request was refused */
+    uint8_t *fixed_buffer_used;
+    struct sri_op *waiting_first; /* operations that wait for room in the queue */
+    struct sri_op **waiting_last;
+    struct sri_heap deadlines;
+    void *trace_ctx;
     uint64_t wake_count; /* the kernel writes here while wake_armed */
     uint64_t drain_timeout_ns;
     uint64_t bytes_quarantined;
-    sr_trace_fn on_trace;
-    void *trace_ctx;
     sr_ring_stats stats; /* the counters in it; the rest is filled when asked */
     struct sr_ring *quarantine_next;
     uint32_t quarantine_ops;
@@ -169,8 +170,18 @@ void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 
 /* Starts the close of a file: at once, or when its last operation has ended. */
 void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
+/* The last operation on a closing file has ended: the close may go. */
+SRI_NOINLINE void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file);
+
 /* An operation that used @file has ended. */
-void sri_file_op_ended(sr_ring *ring, struct sri_file *file);
+static inline void sri_file_op_ended(sr_ring *ring, struct sri_file *file) {
+    SR_CHECK(file->op_count > 0);
+    file->op_count--;
+    if (SRI_UNLIKELY(file->op_count == 0 && file->closer != NULL)) {
+        sri_file_last_op_ended(ring, file);
+    }
+}
+
 /* The close operation has ended with @result; -ECANCELED if it never ran. */
 void sri_file_end_close(sr_ring *ring, struct sri_file *file, int64_t result);
 /* Closes a descriptor that nobody will read of. */

@@ -90,16 +90,40 @@ static inline bool is_plain(const sr_request *request) {
            request->deadline_ns == 0;
 }
 
+/* Lends from the pool that was used last; the long way looks in the others. */
+static inline bool lend_from_last(sr_ring *ring, const sr_request *request, struct sri_op *op,
+                                  void **out_memory) {
+    struct sri_ring_pool *place = &ring->pools[ring->pool_last];
+    if (SRI_UNLIKELY(place->pool == NULL) ||
+        SRI_UNLIKELY(sri_loan_begin(place->pool, request->buffer.bits, request->buffer_offset,
+                                    request->length, request->op == SR_OP_READ, &op->loan,
+                                    out_memory) < 0)) {
+        return false;
+    }
+    op->pool = ring->pool_last;
+    place->op_count++;
+    return true;
+}
+
+/* Gives up a slot that was taken for nothing. */
+static SRI_COLD int back_out(sr_ring *ring, struct sri_op *op) {
+    sri_op_release(&ring->ops, op);
+    ring->refused_total++;
+    return 1;
+}
+
 /* The short way for plain requests: the same steps as submit(), fewer questions. Returns 1 if the
  * long way must be gone, which then finds out why. */
 static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *out_op) {
-    struct sri_plan plan = {.request = request};
+    const bool transfers = request->op != SR_OP_NOP;
+    struct sri_file *file = NULL;
+    void *memory = NULL;
     if (SRI_UNLIKELY(sri_queue_is_full(&ring->queue))) {
         return 1;
     }
-    if (request->op != SR_OP_NOP) {
-        plan.file = sri_file_find(&ring->files, request->file.bits);
-        if (SRI_UNLIKELY(plan.file == NULL || plan.file->state != SRI_FILE_OPEN)) {
+    if (transfers) {
+        file = sri_file_find(&ring->files, request->file.bits);
+        if (SRI_UNLIKELY(file == NULL) || SRI_UNLIKELY(file->state != SRI_FILE_OPEN)) {
             return 1;
         }
     }
@@ -110,20 +134,17 @@ static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *
     op->opcode = (uint8_t)request->op;
     op->tag = request->tag;
     op->ctx = request->ctx;
-    if (request->op != SR_OP_NOP) {
-        const int code = sri_op_lend(ring, request->buffer, request->buffer_offset, request->length,
-                                     request->op == SR_OP_READ, &op->loan, &op->pool, &plan.memory);
-        if (SRI_UNLIKELY(code < 0)) {
-            sri_op_unequip(ring, op, &plan);
-            return 1;
+    if (transfers) {
+        if (SRI_UNLIKELY(!lend_from_last(ring, request, op, &memory))) {
+            return back_out(ring, op);
         }
-        op->file = sri_file_index(&ring->files, plan.file);
-        plan.file->op_count++;
+        op->file = sri_file_index(&ring->files, file);
+        file->op_count++;
     }
     struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
-    if (request->op != SR_OP_NOP) {
-        sri_prepare_transfer(ring, op, plan.file, plan.memory, (uint32_t)request->length,
-                             request->offset, sqe);
+    if (transfers) {
+        sri_prepare_transfer(ring, op, file, memory, (uint32_t)request->length, request->offset,
+                             sqe);
     }
     sqe->user_data = op->handle;
     sri_ring_trace(ring, SR_TRACE_SUBMIT, op->handle, op->tag, request->op);

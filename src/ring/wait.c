@@ -59,12 +59,24 @@ static void turn(sr_ring *ring, struct waiter *waiter) {
     sri_ring_send_waiting(ring);
 }
 
+static uint32_t min_of(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+/* How many completions the kernel may gather before it wakes us. */
+static uint32_t completions_to_wait_for(const sr_ring *ring, const struct waiter *waiter) {
+    const uint32_t missing = waiter->count_min - sri_ring_delivered(ring);
+    const uint32_t room = ring->completions_max - ring->completions_count;
+    const uint32_t count = min_of(min_of(missing, room), sri_ring_expected(ring));
+    /* Callbacks, rests of transfers and waiting closes have us do something at each completion, and
+     * what is waited for may depend on it. */
+    return ring->ops.cold_count > 0 ? min_of(count, 1) : count;
+}
+
 static int enter(sr_ring *ring, const struct waiter *waiter) {
     struct sri_wait wait = {.timeout_ns = 0, .sigmask = waiter->sigmask};
     if (!is_satisfied(ring, waiter)) {
-        const uint32_t missing = waiter->count_min - sri_ring_delivered(ring);
-        const uint32_t expected = sri_ring_expected(ring);
-        wait.count_min = missing < expected || ring->inbox != NULL ? missing : expected;
+        wait.count_min = completions_to_wait_for(ring, waiter);
         wait.timeout_ns = sleep_ns(ring, waiter);
         if (ring->inbox != NULL) {
             wait.count_min = 1; /* messages are not completions for the kernel */
@@ -73,7 +85,15 @@ static int enter(sr_ring *ring, const struct waiter *waiter) {
             }
         }
     }
-    const int code = sri_ring_enter(ring, &wait);
+    int code = 0;
+    if (waiter->interruptible && sri_queue_unsent(&ring->queue) > 0) {
+        /* One call that sends and waits answers how much it sent, and hides that a signal broke the
+         * wait. */
+        code = sri_ring_enter(ring, NULL);
+    }
+    if (code >= 0) {
+        code = sri_ring_enter(ring, &wait);
+    }
     if (ring->inbox != NULL) {
         sri_inbox_awake(ring);
     }
