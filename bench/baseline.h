@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The sides without safering. Each lives in a file of its own and includes no safering header. */
+#ifndef BENCH_BASELINE_H
+#define BENCH_BASELINE_H
+
+#include "bench.h"
+
+extern const struct bench_side bench_baseline_nop;            /* liburing, all the good flags */
+extern const struct bench_side bench_baseline_read4k;         /* the same, fixed buffers and file */
+extern const struct bench_side bench_baseline_read4k_default; /* liburing as its examples use it */
+extern const struct bench_side bench_baseline_pread;          /* pread(2) */
+extern const struct bench_side bench_baseline_malloc;         /* malloc(3), free(3) */
+
+#endif

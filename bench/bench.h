@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A benchmark case answers one question: what does the same work cost with safering and without?
+ *
+ * A case has sides. Each side does the work of a round in its own way and reports how many
+ * operations it did and a checksum of what came out; the harness knows both beforehand and refuses
+ * a side that is wrong. Nothing in this header knows safering, so that the baselines, which include
+ * it, can be seen to use none of it.
+ */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- results of a side, of a case, and of the program ---------------------------------------- */
+
+enum bench_status {
+    BENCH_OK = 0,
+    BENCH_WRONG = 1,   /* the work is wrong, or could not be done: the program fails */
+    BENCH_USAGE = 2,   /* the command line */
+    BENCH_MISSING = 77 /* this machine lacks what the case needs: a skip, with the reason */
+};
+
+/* bench_complain() - one line to standard error; returns @status so that it can be returned. */
+int bench_complain(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- sides ----------------------------------------------------------------------------------- */
+
+/* What the harness gives a side once. */
+struct bench_setup {
+    uint32_t n;    /* operations at a time */
+    uint32_t size; /* bytes of one buffer */
+    int fd;        /* borrows: the file of a file case, else -1 */
+    uint64_t file_seed;
+};
+
+/* How a side is connected to the kernel; where a case says so, both sides must have it alike. */
+struct bench_facts {
+    uint32_t setup_flags; /* IORING_SETUP_* */
+    bool ring_fd_registered;
+    bool buffers_registered;
+    bool file_fixed;
+    bool file_nowait; /* filled in by the harness; see bench_file_open() */
+};
+
+/* The work of one round; all sides of a case get the same one. */
+struct bench_round {
+    uint32_t ops;
+    uint64_t base;          /* tags and values count up from here */
+    const uint32_t *blocks; /* file cases: which block each operation reads */
+    bool full;              /* check every byte; such rounds are not timed */
+};
+
+/* What a side says it has done. */
+struct bench_work {
+    uint64_t ops;
+    uint64_t checksum;
+};
+
+struct bench_side {
+    const char *name;
+    /* Returns enum bench_status, and has complained if that is not BENCH_OK. */
+    int (*open)(const struct bench_setup *setup, void **out_side, struct bench_facts *out_facts);
+    int (*run)(void *side, const struct bench_round *round, struct bench_work *out_work);
+    void (*close)(void *side);
+};
+
+/* ---- the temporary file ---------------------------------------------------------------------- */
+
+enum bench_file {
+    BENCH_FILE_NONE = 0,
+    BENCH_FILE_TMPFS, /* /dev/shm */
+    BENCH_FILE_NOWAIT /* $TMPDIR or /var/tmp, in the page cache */
+};
+
+enum { BENCH_BLOCK_BYTES = 4096, BENCH_FILE_BLOCKS = 4096 };
+
+/*
+ * bench_file_open() - a nameless file, BENCH_FILE_BLOCKS blocks of known contents
+ *
+ * @out_nowait tells whether the file system answers a read of cached bytes at once (RWF_NOWAIT).
+ * Where it does not, as tmpfs on Linux 6.18, io_uring hands every read to a worker thread, and a
+ * case measures that hand-over more than anything else.
+ */
+int bench_file_open(enum bench_file where, uint64_t file_seed, int *out_fd, bool *out_nowait);
+
+/* ---- cases ----------------------------------------------------------------------------------- */
+
+struct bench_case {
+    const char *name;
+    const char *question;
+    uint32_t n;    /* 0: does not apply */
+    uint32_t size; /* 0: does not apply */
+    uint32_t round_ops;
+    enum bench_file file;
+    bool same_setup; /* sides must agree in struct bench_facts */
+    const struct bench_side *ours;
+    const struct bench_side *baseline; /* NULL: none */
+    const struct bench_side *beside;   /* NULL: none; gets a row of its own, named beside_name */
+    const char *beside_name;
+    /* The checksum that every side must come to. */
+    uint64_t (*expect)(const struct bench_setup *setup, const struct bench_round *round);
+};
+
+extern const struct bench_case bench_case_ring_nop;
+extern const struct bench_case bench_case_ring_read4k;
+extern const struct bench_case bench_case_ring_read4k_default;
+extern const struct bench_case bench_case_ring_read4k_nowait;
+extern const struct bench_case bench_case_ring_read4k_default_nowait;
+extern const struct bench_case bench_case_pool_cycle_64;
+extern const struct bench_case bench_case_pool_cycle_4096;
+extern const struct bench_case bench_case_pool_cycle_65536;
+extern const struct bench_case bench_case_pool_check;
+
+/* One measured line: a side against another. */
+struct bench_row {
+    const char *name;
+    uint32_t n;
+    uint32_t size;
+    uint32_t rounds;
+    uint64_t ops;
+    double ns_min;
+    double ns_median;
+    double ns_p99;
+    double ns_max;
+    const char *baseline; /* NULL: none, and what follows is 0 */
+    double baseline_ns_median;
+    double ratio;
+    double ratio_p10;
+    double ratio_p90;
+    uint64_t checksum;
+};
+
+/* A case gives its own row and perhaps one beside it. */
+enum { BENCH_ROWS_MAX = 2 };
+
+struct bench_result {
+    struct bench_row rows[BENCH_ROWS_MAX];
+    uint32_t row_count;
+    struct bench_facts facts; /* of our side */
+    struct bench_facts baseline_facts;
+};
+
+/* How much to run; the numbers are only about time, the checks are the same in both. */
+struct bench_effort {
+    uint32_t pairs;
+    uint32_t ops_divisor;
+};
+
+int bench_run_case(const struct bench_case *self, const struct bench_effort *effort, uint64_t seed,
+                   struct bench_result *out_result);
+
+/* ---- report ---------------------------------------------------------------------------------- */
+
+void bench_print_header(FILE *out);
+void bench_print_row(FILE *out, const struct bench_row *row);
+void bench_print_row_json(FILE *out, const struct bench_row *row, uint64_t seed);
+void bench_print_setup(FILE *out, const char *name, const char *side,
+                       const struct bench_facts *facts);
+void bench_print_environment(FILE *out, int argc, char **argv, uint64_t seed, uint64_t checksum);
+
+#endif
