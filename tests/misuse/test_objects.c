@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every public call with NULL, with memory that is no object and with an object of another type in the
+ * place of each object, and with NULL in the place of each output.
+ */
+#include "unit/fixture.h"
+
+#include "misuse/declarations.h"
+#include "support/case.h"
+
+enum type { REGION, POOL, RING, TYPES };
+
+#define FAKE_BYTES 16384u
+
+static sr_region *region;
+static sr_pool *pool;
+static sr_ring *ring;
+static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
+static _Alignas(4096) unsigned char filled[FAKE_BYTES];
+
+static void objects_begin(void) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    options.inbox_entries = 4;
+    assert_ok(sr_region_create(65536, NULL, &region));
+    pool = pool_make(4096, 4);
+    ring = ring_make(&options);
+    memset(filled, 0xff, sizeof filled);
+    misuse_watch();
+}
+
+static void objects_end(void) {
+    sr_set_misuse_hook(NULL, NULL);
+    /* Still what they were. */
+    sr_request nop = request_of(SR_OP_NOP);
+    assert_ok(run(ring, &nop).result);
+    (void)buffer_take(pool);
+    cr_assert_eq(sr_region_size(region), 65536);
+    ring_end(&ring);
+    pool_end(&pool);
+    assert_ok(sr_region_destroy(&region));
+}
+
+/* ---- calls with an object ------------------------------------------------------------------------- */
+
+static long call_region_destroy(void *object) {
+    sr_region *variable = object;
+    const int code = sr_region_destroy(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_region_size(void *object) {
+    return (long)sr_region_size(object);
+}
+
+static long call_region_base(void *object) {
+    return sr_region_base(object) != NULL;
+}
+
+static long call_pool_create(void *object) {
+    sr_pool *made = (sr_pool *)zeroed;
+    const int code = sr_pool_create(object, NULL, &made);
+    if (object == NULL) { /* allowed: the pool makes a region of its own */
+        assert_ok(sr_pool_destroy(&made));
+    }
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_pool_destroy(void *object) {
+    sr_pool *variable = object;
+    const int code = sr_pool_destroy(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_pool_acquire(void *object) {
+    sr_buffer buffer = {1};
+    const int code = sr_pool_acquire(object, 1, &buffer);
+    cr_assert_eq(buffer.bits, 0);
+    return code;
+}
+
+static long call_pool_acquire_for(void *object) {
+    sr_buffer buffer = {1};
+    const int code = sr_pool_acquire_for(object, 1, 5, &buffer);
+    cr_assert_eq(buffer.bits, 0);
+    return code;
+}
+
+static long call_pool_release(void *object) {
+    return sr_pool_release(object, SR_BUFFER_NONE);
+}
+
+static long call_pool_set_account_limit(void *object) {
+    return sr_pool_set_account_limit(object, 5, 1);
+}
+
+static long call_pool_account_bytes(void *object) {
+    uint64_t bytes = 1;
+    const int code = sr_pool_account_bytes(object, 5, &bytes);
+    cr_assert_eq(bytes, 0);
+    return code;
+}
+
+static long call_pool_get_stats(void *object) {
+    sr_pool_stats stats = SR_POOL_STATS_INIT;
+    return sr_pool_get_stats(object, &stats);
+}
+
+static long call_buffer_data(void *object) {
+    void *data = zeroed;
+    const int code = sr_buffer_data(object, SR_BUFFER_NONE, 0, 1, SR_ACCESS_READ, &data);
+    cr_assert_null(data);
+    return code;
+}
+
+static long call_buffer_transfer(void *object) {
+    return sr_buffer_transfer(object, SR_BUFFER_NONE, sr_thread_self());
+}
+
+static long call_attach_pool(void *object) {
+    return sr_ring_attach_pool(ring, object);
+}
+
+static long call_detach_pool(void *object) {
+    return sr_ring_detach_pool(ring, object);
+}
+
+static long call_attach_ring(void *object) {
+    return sr_ring_attach_pool(object, pool);
+}
+
+static long call_detach_ring(void *object) {
+    return sr_ring_detach_pool(object, pool);
+}
+
+static long call_ring_destroy(void *object) {
+    sr_ring *variable = object;
+    const int code = sr_ring_destroy(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_ring_thread(void *object) {
+    return sr_ring_thread(object).bits != 0;
+}
+
+static long call_ring_submit(void *object) {
+    sr_request request = SR_REQUEST_INIT;
+    sr_op op = {1};
+    const int code = sr_ring_submit(object, &request, &op);
+    cr_assert_eq(op.bits, 0);
+    return code;
+}
+
+static long call_ring_flush(void *object) {
+    return sr_ring_flush(object);
+}
+
+static long call_ring_wait(void *object) {
+    const sr_completion *completions = (const sr_completion *)zeroed;
+    const int code = sr_ring_wait(object, 0, 0, NULL, &completions);
+    cr_assert_null(completions);
+    return code;
+}
+
+static long call_op_cancel(void *object) {
+    return sr_op_cancel(object, SR_OP_NONE);
+}
+
+static long call_op_abandon(void *object) {
+    sr_completion completion;
+    memset(&completion, 0x55, sizeof completion);
+    const int code = sr_op_abandon(object, SR_OP_NONE, &completion);
+    cr_assert(completion.op.bits == 0 && completion.result == 0);
+    return code;
+}
+
+static long call_file_adopt(void *object) {
+    sr_file file = {1};
+    const int code = sr_file_adopt(object, 0, 0, &file);
+    cr_assert_eq(file.bits, 0);
+    return code;
+}
+
+static long call_file_fd(void *object) {
+    int fd = 0;
+    const int code = sr_file_fd(object, SR_FILE_NONE, &fd);
+    cr_assert_eq(fd, -1);
+    return code;
+}
+
+static long call_file_detach(void *object) {
+    int fd = 0;
+    const int code = sr_file_detach(object, SR_FILE_NONE, &fd);
+    cr_assert_eq(fd, -1);
+    return code;
+}
+
+static long call_inbox_post(void *object) {
+    return sr_inbox_post(object, 1, NULL);
+}
+
+static long call_ring_get_stats(void *object) {
+    sr_ring_stats stats = SR_RING_STATS_INIT;
+    return sr_ring_get_stats(object, &stats);
+}
+
+/* A row for each object parameter. */
+static const struct {
+    const char *function;
+    enum type type;
+    long for_null;
+    long for_wrong;
+    long (*call)(void *object);
+} calls[] = {
+    {"sr_region_destroy", REGION, 0, SR_E_OBJECT, call_region_destroy},
+    {"sr_region_size", REGION, 0, 0, call_region_size},
+    {"sr_region_base", REGION, 0, 0, call_region_base},
+    {"sr_pool_create", REGION, 0, SR_E_OBJECT, call_pool_create},
+    {"sr_pool_destroy", POOL, 0, SR_E_OBJECT, call_pool_destroy},
+    {"sr_pool_acquire", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_acquire},
+    {"sr_pool_acquire_for", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_acquire_for},
+    {"sr_pool_release", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_release},
+    {"sr_pool_set_account_limit", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_set_account_limit},
+    {"sr_pool_account_bytes", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_account_bytes},
+    {"sr_pool_get_stats", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_get_stats},
+    {"sr_buffer_data", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_data},
+    {"sr_buffer_transfer", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_transfer},
+    {"sr_ring_attach_pool", POOL, SR_E_OBJECT, SR_E_OBJECT, call_attach_pool},
+    {"sr_ring_detach_pool", POOL, SR_E_OBJECT, SR_E_OBJECT, call_detach_pool},
+    {"sr_ring_attach_pool", RING, SR_E_OBJECT, SR_E_OBJECT, call_attach_ring},
+    {"sr_ring_detach_pool", RING, SR_E_OBJECT, SR_E_OBJECT, call_detach_ring},
+    {"sr_ring_destroy", RING, 0, SR_E_OBJECT, call_ring_destroy},
+    {"sr_ring_thread", RING, 0, 0, call_ring_thread},
+    {"sr_ring_submit", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_submit},
+    {"sr_ring_flush", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_flush},
+    {"sr_ring_wait", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_wait},
+    {"sr_op_cancel", RING, SR_E_OBJECT, SR_E_OBJECT, call_op_cancel},
+    {"sr_op_abandon", RING, SR_E_OBJECT, SR_E_OBJECT, call_op_abandon},
+    {"sr_file_adopt", RING, SR_E_OBJECT, SR_E_OBJECT, call_file_adopt},
+    {"sr_file_fd", RING, SR_E_OBJECT, SR_E_OBJECT, call_file_fd},
+    {"sr_file_detach", RING, SR_E_OBJECT, SR_E_OBJECT, call_file_detach},
+    {"sr_inbox_post", RING, SR_E_OBJECT, SR_E_OBJECT, call_inbox_post},
+    {"sr_ring_get_stats", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_get_stats},
+};
+
+/* Calls that take no object. */
+static const char *const without_object[] = {
+    "sr_strerror",       "sr_error_name",        "sr_version",       "sr_thread_self",
+    "sr_region_create",  "sr_region_adopt",      "sr_ring_create",   "sr_set_misuse_hook",
+    "sr_set_allocator",  "sr_quarantine_stats",  "sr_quarantine_sweep",
+};
+
+static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring "};
+
+/* ---- tests ------------------------------------------------------------------------------------ */
+
+struct snapshot {
+    sr_ring_stats ring;
+    sr_pool_stats pool;
+};
+
+static struct snapshot snapshot_take(void) {
+    struct snapshot snapshot;
+    memset(&snapshot, 0, sizeof snapshot);
+    snapshot.ring = ring_stats(ring);
+    snapshot.pool = pool_stats(pool);
+    return snapshot;
+}
+
+static void refuse(size_t row, const char *what, void *object, long expected) {
+    const struct snapshot before = snapshot_take();
+    misuse_forget();
+    const long code = calls[row].call(object);
+    const char *function = calls[row].function;
+    cr_assert_eq(code, expected, "%s, %s: %ld (%s)", function, what, code,
+                 sr_error_name((int)code));
+    if (expected == 0) {
+        cr_assert_eq(misuse.count, 0, "%s, %s: reported though it is allowed", function, what);
+    } else {
+        cr_assert_eq(misuse.count, 1, "%s, %s: %u reports", function, what, misuse.count);
+        cr_assert_str_eq(misuse.function, function, "%s", what);
+        cr_assert_eq(misuse.code, (int)expected);
+    }
+    const struct snapshot now = snapshot_take();
+    cr_assert_eq(memcmp(&before, &now, sizeof now), 0, "%s, %s: stats changed", function, what);
+    for (uint32_t i = 0; i < FAKE_BYTES; i++) {
+        cr_assert(zeroed[i] == 0 && filled[i] == 0xff, "%s, %s: wrote to it", function, what);
+    }
+}
+
+CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin, objects_end) {
+    for (size_t row = 0; row < COUNT_OF(calls); row++) {
+        void *const objects[TYPES] = {region, pool, ring};
+        refuse(row, "NULL", NULL, calls[row].for_null);
+        refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
+        refuse(row, "filled memory", filled, calls[row].for_wrong);
+        for (int type = 0; type < TYPES; type++) {
+            if (type != (int)calls[row].type) {
+                refuse(row, type_names[type], objects[type], calls[row].for_wrong);
+            }
+        }
+    }
+}
+
+CASE(objects, each_public_function_has_a_row_for_each_of_its_objects, objects_begin, objects_end) {
+    const struct declarations *declared = declarations_read();
+    for (size_t i = 0; i < declared->count; i++) {
+        const struct declaration *one = &declared->list[i];
+        bool listed = false;
+        for (size_t j = 0; j < COUNT_OF(without_object); j++) {
+            listed = listed || strcmp(without_object[j], one->name) == 0;
+        }
+        for (int type = 0; type < TYPES; type++) {
+            bool has_row = false;
+            for (size_t row = 0; row < COUNT_OF(calls); row++) {
+                has_row = has_row || ((int)calls[row].type == type &&
+                                      strcmp(calls[row].function, one->name) == 0);
+            }
+            bool takes = false;
+            for (const char *at = one->parameters; (at = strstr(at, type_names[type])) != NULL;
+                 at++) {
+                /* Not "**out_pool", which it hands out. */
+                takes = takes || strncmp(at + strlen(type_names[type]), "**out_", 6) != 0;
+            }
+            cr_assert_eq(has_row, takes, "%s and its %s", one->name, type_names[type]);
+            listed = listed || has_row;
+        }
+        cr_assert(listed, "%s is in no list", one->name);
+    }
+    for (size_t row = 0; row < COUNT_OF(calls); row++) {
+        cr_assert_not_null(declarations_find(declared, calls[row].function));
+    }
+    for (size_t j = 0; j < COUNT_OF(without_object); j++) {
+        cr_assert_not_null(declarations_find(declared, without_object[j]), "%s",
+                           without_object[j]);
+    }
+}
+
+/* ---- NULL in other places ------------------------------------------------------------------------- */
+
+static int null_region_destroy(void) {
+    return sr_region_destroy(NULL);
+}
+
+static int null_pool_destroy(void) {
+    return sr_pool_destroy(NULL);
+}
+
+static int null_ring_destroy(void) {
+    return sr_ring_destroy(NULL);
+}
+
+static int null_region_create(void) {
+    return sr_region_create(4096, NULL, NULL);
+}
+
+static int null_region_adopt(void) {
+    return sr_region_adopt(zeroed, 4096, NULL);
+}
+
+static int null_pool_create(void) {
+    return sr_pool_create(NULL, NULL, NULL);
+}
+
+static int null_pool_acquire(void) {
+    return sr_pool_acquire(pool, 1, NULL);
+}
+
+static int null_pool_acquire_for(void) {
+    return sr_pool_acquire_for(pool, 1, 1, NULL);
+}
+
+static int null_pool_account_bytes(void) {
+    return sr_pool_account_bytes(pool, 0, NULL);
+}
+
+static int null_pool_get_stats(void) {
+    return sr_pool_get_stats(pool, NULL);
+}
+
+static int null_ring_create(void) {
+    return sr_ring_create(NULL, NULL);
+}
+
+static int null_ring_submit(void) {
+    return sr_ring_submit(ring, NULL, NULL);
+}
+
+static int null_ring_get_stats(void) {
+    return sr_ring_get_stats(ring, NULL);
+}
+
+static int null_file_adopt(void) {
+    return sr_file_adopt(ring, 0, 0, NULL);
+}
+
+static int null_file_fd(void) {
+    return sr_file_fd(ring, SR_FILE_NONE, NULL);
+}
+
+static int null_file_detach(void) {
+    return sr_file_detach(ring, SR_FILE_NONE, NULL);
+}
+
+static int null_quarantine_stats(void) {
+    return sr_quarantine_stats(NULL);
+}
+
+static int null_buffer_data(void) {
+    return sr_buffer_data(pool, SR_BUFFER_NONE, 0, 1, SR_ACCESS_READ, NULL);
+}
+
+CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_begin, objects_end) {
+    static const struct {
+        const char *function;
+        int code;
+        int (*call)(void);
+    } nulls[] = {
+        {"sr_region_destroy", SR_E_OBJECT, null_region_destroy},
+        {"sr_pool_destroy", SR_E_OBJECT, null_pool_destroy},
+        {"sr_ring_destroy", SR_E_OBJECT, null_ring_destroy},
+        {"sr_region_create", -EINVAL, null_region_create},
+        {"sr_region_adopt", -EINVAL, null_region_adopt},
+        {"sr_pool_create", -EINVAL, null_pool_create},
+        {"sr_pool_acquire", -EINVAL, null_pool_acquire},
+        {"sr_pool_acquire_for", -EINVAL, null_pool_acquire_for},
+        {"sr_pool_account_bytes", -EINVAL, null_pool_account_bytes},
+        {"sr_pool_get_stats", -EINVAL, null_pool_get_stats},
+        {"sr_buffer_data", -EINVAL, null_buffer_data},
+        {"sr_ring_create", -EINVAL, null_ring_create},
+        {"sr_ring_submit", -EINVAL, null_ring_submit},
+        {"sr_ring_get_stats", -EINVAL, null_ring_get_stats},
+        {"sr_file_adopt", -EINVAL, null_file_adopt},
+        {"sr_file_fd", -EINVAL, null_file_fd},
+        {"sr_file_detach", -EINVAL, null_file_detach},
+        {"sr_quarantine_stats", -EINVAL, null_quarantine_stats},
+    };
+    for (size_t i = 0; i < COUNT_OF(nulls); i++) {
+        const struct snapshot before = snapshot_take();
+        misuse_forget();
+        const int code = nulls[i].call();
+        cr_assert_eq(code, nulls[i].code, "%s: %s", nulls[i].function, sr_error_name(code));
+        assert_misuse(nulls[i].function, nulls[i].code);
+        const struct snapshot now = snapshot_take();
+        cr_assert_eq(memcmp(&before, &now, sizeof now), 0, "%s: stats changed",
+                     nulls[i].function);
+    }
+}
+
+CASE(objects, outputs_that_may_be_null_may_be_null, objects_begin, objects_end) {
+    sr_request nop = request_of(SR_OP_NOP);
+    sr_request timeout = request_of(SR_OP_TIMEOUT);
+    timeout.duration_ns = UINT64_C(3600000000000);
+    assert_ok(sr_ring_submit(ring, &nop, NULL));
+    assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), 1);
+    const sr_op op = submit(ring, &timeout);
+    assert_ok(sr_op_abandon(ring, op, NULL));
+    assert_no_misuse();
+}
+
+/* ---- requests that are no requests ----------------------------------------------------------------- */
+
+CASE(objects, an_operation_or_a_flag_that_does_not_exist_is_refused, objects_begin, objects_end) {
+    const uint16_t ops[] = {SR_OP_COUNT, SR_OP_COUNT + 1, 255, 256, UINT16_MAX};
+    for (size_t i = 0; i < COUNT_OF(ops); i++) {
+        sr_request request = request_of(ops[i]);
+        assert_code(sr_ring_submit(ring, &request, NULL), -EINVAL);
+        assert_misuse("sr_ring_submit", -EINVAL);
+    }
+    for (uint32_t bit = 0; bit < 16; bit++) {
+        sr_request request = request_of(SR_OP_NOP);
+        request.flags = (uint16_t)(1u << bit);
+        if (request.flags != SR_REQUEST_ASYNC) {
+            assert_code(sr_ring_submit(ring, &request, NULL), -EINVAL);
+            assert_misuse("sr_ring_submit", -EINVAL);
+        }
+    }
+    cr_assert_eq(ring_stats(ring).submitted_total, 0);
+}
+
+CASE(objects, an_allocator_is_refused_when_it_is_incomplete_or_comes_too_late, objects_begin, objects_end) {
+    sr_allocator late = SR_ALLOCATOR_INIT;
+    late.allocate = (void *(*)(size_t, void *))(uintptr_t)1;
+    late.release = (void (*)(void *, void *))(uintptr_t)1;
+    assert_code(sr_set_allocator(&late), SR_E_STATE);
+    assert_misuse("sr_set_allocator", SR_E_STATE);
+    assert_code(sr_set_allocator(NULL), SR_E_STATE);
+    assert_misuse("sr_set_allocator", SR_E_STATE);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* The source is included for home_of(): a test of collisions must know what collides. */
+#include "core/index.c"
+
+#include "unit/fixture.h"
+
+#include "support/scale.h"
+
+#define KEYS 512u
+
+/* The simple truth: one value for each of a few keys. */
+struct model {
+    uint64_t keys[KEYS];
+    uint32_t values[KEYS];
+    uint32_t count;
+};
+
+static void model_fill_random(struct model *model, struct scale_random *random) {
+    for (uint32_t i = 0; i < KEYS; i++) {
+        model->keys[i] = scale_random_next(random);
+        model->values[i] = SRI_INDEX_NONE;
+    }
+    model->count = 0;
+}
+
+static void assert_same(const struct sri_index *index, const struct model *model) {
+    for (uint32_t i = 0; i < KEYS; i++) {
+        cr_assert_eq(sri_index_find(index, model->keys[i]), model->values[i], "key %u", i);
+    }
+    cr_assert_eq(index->count, model->count);
+    cr_assert(sri_index_is_valid(index));
+}
+
+/* Random inserts and removes, each compared with the model. */
+static void walk(struct sri_index *index, struct model *model, struct scale_random *random,
+                 uint64_t steps) {
+    for (uint64_t step = 0; step < steps; step++) {
+        const uint32_t i = (uint32_t)scale_random_below(random, KEYS);
+        if (model->values[i] != SRI_INDEX_NONE) {
+            cr_assert(sri_index_remove(index, model->keys[i]));
+            model->values[i] = SRI_INDEX_NONE;
+            model->count--;
+            cr_assert_not(sri_index_remove(index, model->keys[i]));
+        } else {
+            const uint32_t value = (uint32_t)scale_random_below(random, UINT32_MAX);
+            const bool room = model->count < index->count_max;
+            cr_assert_eq(sri_index_insert(index, model->keys[i], value), room);
+            if (room) {
+                model->values[i] = value;
+                model->count++;
+            }
+        }
+        cr_assert_eq(sri_index_find(index, model->keys[i]), model->values[i]);
+        if (step % 1000 == 0) {
+            assert_same(index, model);
+        }
+    }
+    assert_same(index, model);
+}
+
+/* Keys that all have the same home under @index's seed. */
+static void model_fill_colliding(struct model *model, const struct sri_index *index,
+                                 struct scale_random *random, uint32_t home) {
+    model->count = 0;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        do {
+            model->keys[i] = scale_random_next(random);
+        } while (home_of(index, model->keys[i]) != home);
+        model->values[i] = SRI_INDEX_NONE;
+    }
+}
+
+static uint32_t longest_run(const struct sri_index *index) {
+    uint32_t longest = 0;
+    uint32_t run = 0;
+    for (uint32_t i = 0; i <= 2 * index->cell_mask; i++) {
+        run = index->cells[i & index->cell_mask].value != SRI_INDEX_NONE ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    return longest;
+}
+
+Test(index, cells_are_a_power_of_two_and_at_most_half_full) {
+    for (uint32_t count = 1; count < 100000; count += 37) {
+        const uint32_t cells = sri_index_cells_for(count);
+        cr_assert_eq(cells & (cells - 1), 0);
+        cr_assert_geq(cells, 2 * count);
+        cr_assert(cells == 16 || cells < 4 * count);
+    }
+}
+
+Test(index, random_inserts_and_removes_agree_with_a_model) {
+    static struct sri_index_cell cells[1024];
+    static struct model model;
+    struct scale_random random = scale_random(1);
+    struct sri_index index;
+    model_fill_random(&model, &random);
+    sri_index_init(&index, cells, 300, scale_random_next(&random)); /* fewer than keys: gets full */
+    walk(&index, &model, &random, scale_count(1000000, 20000));
+}
+
+Test(index, keys_with_one_home_are_all_found_also_around_the_end_of_the_cells) {
+    static struct sri_index_cell cells[1024];
+    static struct model model;
+    struct scale_random random = scale_random(2);
+    struct sri_index index;
+    sri_index_init(&index, cells, KEYS, 12345);
+    cr_assert_eq(index.cell_mask, 1023);
+    model_fill_colliding(&model, &index, &random, 1020);
+    walk(&index, &model, &random, scale_count(100000, 5000));
+}
+
+Test(index, keys_chosen_to_collide_scatter_under_another_seed) {
+    static struct sri_index_cell cells[1024];
+    static struct model model;
+    struct scale_random random = scale_random(3);
+    struct sri_index index;
+    sri_index_init(&index, cells, KEYS, 0);
+    model_fill_colliding(&model, &index, &random, 7);
+    for (uint32_t i = 0; i < KEYS; i++) {
+        cr_assert(sri_index_insert(&index, model.keys[i], i));
+    }
+    cr_assert_eq(longest_run(&index), KEYS, "the keys do not collide, so nothing is tested");
+    sri_index_init(&index, cells, KEYS, UINT64_C(0x9d5f3a7b1c2e4f68));
+    for (uint32_t i = 0; i < KEYS; i++) {
+        cr_assert(sri_index_insert(&index, model.keys[i], i));
+    }
+    cr_assert_lt(longest_run(&index), KEYS / 4);
+}
+
+Test(index, a_full_index_takes_no_more_and_keeps_what_it_has) {
+    struct sri_index_cell cells[16];
+    struct sri_index index;
+    sri_index_init(&index, cells, 5, 1);
+    for (uint32_t i = 0; i < 5; i++) {
+        cr_assert(sri_index_insert(&index, i, 100 + i));
+    }
+    cr_assert_not(sri_index_insert(&index, 5, 105));
+    cr_assert_eq(sri_index_find(&index, 5), SRI_INDEX_NONE);
+    for (uint32_t i = 0; i < 5; i++) {
+        cr_assert_eq(sri_index_find(&index, i), 100 + i);
+    }
+    cr_assert(sri_index_remove(&index, 0));
+    cr_assert(sri_index_insert(&index, 5, 105));
+}
+
+Test(index, extreme_keys_are_keys_like_others) {
+    const uint64_t keys[] = {0, 1, UINT64_MAX, UINT64_C(1) << 63, UINT32_MAX};
+    struct sri_index_cell cells[16];
+    struct sri_index index;
+    sri_index_init(&index, cells, COUNT_OF(keys), 0);
+    for (uint32_t i = 0; i < COUNT_OF(keys); i++) {
+        cr_assert_eq(sri_index_find(&index, keys[i]), SRI_INDEX_NONE);
+        cr_assert(sri_index_insert(&index, keys[i], i));
+    }
+    for (uint32_t i = 0; i < COUNT_OF(keys); i++) {
+        cr_assert_eq(sri_index_find(&index, keys[i]), i);
+    }
+}
+
+Test(index, inserting_a_key_twice_aborts, .signal = SIGABRT) {
+    struct sri_index_cell cells[16];
+    struct sri_index index;
+    sri_index_init(&index, cells, 5, 1);
+    (void)sri_index_insert(&index, 7, 1);
+    (void)sri_index_insert(&index, 7, 2);
+}
