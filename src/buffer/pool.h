@@ -90,8 +90,9 @@ SRI_COLD int sri_pool_find_error(const sr_pool *pool, uint64_t buffer);
 /* The slot of a buffer that the calling thread holds, or NULL: sri_pool_find_error() tells why. */
 static inline struct sri_slot *sri_pool_find(const sr_pool *pool, uint64_t buffer) {
     struct sri_slot *slot = &pool->slots[sri_handle_slot(&pool->handles, buffer)];
-    const uint64_t holder = atomic_load_explicit(&slot->holder_key, memory_order_relaxed);
-    /* The holder first: only its holder may look at a slot's other fields. */
+    /* The holder first: only its holder may look at a slot's other fields. Acquire pairs with the
+     * release in sr_buffer_transfer(), which hands them over; on x86 it costs nothing. */
+    const uint64_t holder = atomic_load_explicit(&slot->holder_key, memory_order_acquire);
     return SRI_LIKELY(holder == sri_owner_key()) && SRI_LIKELY(slot->handle == buffer) ? slot
                                                                                        : NULL;
 }

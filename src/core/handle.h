@@ -136,12 +136,6 @@ static inline uint32_t sri_handle_slot(const struct sri_handle_table *table, uin
     return atomic_load_explicit(&entry->slot, memory_order_relaxed);
 }
 
-/* Has the entry of @handle on its way into the cache. */
-static inline void sri_handle_prefetch(const struct sri_handle_table *table, uint64_t handle) {
-    const uint32_t index = (uint32_t)handle & table->index_mask;
-    __builtin_prefetch(&table->entries[index < table->entry_count ? index : 0]);
-}
-
 /* Returns a new handle that names @slot, or 0 when no entry is free. */
 static inline uint64_t sri_handle_acquire(struct sri_handle_table *table, enum sri_kind kind,
                                           uint32_t slot) {

@@ -57,9 +57,9 @@ static bool has_message(const struct sri_inbox *inbox) {
     return atomic_load_explicit(&cell->turn, memory_order_acquire) == inbox->read_position + 1;
 }
 
-void sri_inbox_deliver(sr_ring *ring) {
+void sri_inbox_deliver(sr_ring *ring, uint32_t count_max) {
     struct sri_inbox *inbox = ring->inbox;
-    while (ring->completions_count < ring->completions_max && has_message(inbox)) {
+    while (ring->completions_count < count_max && has_message(inbox)) {
         struct cell *cell = &inbox->cells[inbox->read_position & inbox->mask];
         ring->completions[ring->completions_count++] = (sr_completion){
             .tag = cell->tag,

@@ -16,8 +16,8 @@ struct sri_inbox;
 int sri_inbox_create(sr_ring *ring, uint32_t entries);
 void sri_inbox_destroy(sr_ring *ring);
 
-/* Puts waiting messages into the completion array. */
-void sri_inbox_deliver(sr_ring *ring);
+/* Puts waiting messages into the completion array, until it holds @count_max completions. */
+void sri_inbox_deliver(sr_ring *ring, uint32_t count_max);
 
 /* Before the owner sleeps: arms the wake-up and says so to writers. False: do not sleep, there are
  * messages, or the wake-up could not be armed. */

@@ -20,6 +20,7 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static struct sr_ring *rings;
 static uint64_t rings_total;
 static uint64_t swept_total;
+static uint32_t releasing_count; /* taken off the list, not yet through with giving buffers back */
 
 static void before_fork(void) {
     pthread_mutex_lock(&mutex);
@@ -34,6 +35,7 @@ static void after_fork_in_child(void) {
     rings = NULL;
     rings_total = 0;
     swept_total = 0;
+    releasing_count = 0;
     pthread_mutex_unlock(&mutex);
 }
 
@@ -109,6 +111,7 @@ int sr_quarantine_stats(sr_quarantine_counts *out_stats) {
         counts.operations += ring->quarantine_ops;
         counts.bytes += ring->quarantine_bytes;
     }
+    counts.rings += releasing_count;
     counts.rings_total = rings_total;
     counts.swept_total = swept_total;
     pthread_mutex_unlock(&mutex);
@@ -142,9 +145,14 @@ static int sweep_once(void) {
     do {
         lock();
         released = take_released(&left);
+        releasing_count += released != NULL;
+        left += (int)releasing_count; /* other threads' too */
         pthread_mutex_unlock(&mutex);
         if (released != NULL) {
             release_ring(released);
+            lock();
+            releasing_count--;
+            pthread_mutex_unlock(&mutex);
         }
     } while (released != NULL);
     return left;

@@ -279,18 +279,17 @@ static inline void take_cqe(sr_ring *ring, const struct sri_cqe *cqe) {
 }
 
 void sri_ring_reap(sr_ring *ring) {
-    if (SRI_UNLIKELY(ring->inbox != NULL)) {
-        sri_inbox_deliver(ring);
-    }
     uint32_t ready = sri_queue_ready(&ring->queue);
+    if (SRI_UNLIKELY(ring->inbox != NULL)) {
+        /* A flood of messages leaves half of the array to operations. */
+        sri_inbox_deliver(ring,
+                          ready > 0 ? (ring->completions_max + 1) / 2 : ring->completions_max);
+    }
     if (ready == 0) {
         return; /* nothing to give back to the kernel either */
     }
     while (ready > 0 && ring->completions_count < ring->completions_max) {
         const struct sri_cqe cqe = sri_queue_take_cqe(&ring->queue);
-        if (ready > 1) {
-            sri_handle_prefetch(&ring->ops.handles, sri_queue_peek_user_data(&ring->queue));
-        }
         take_cqe(ring, &cqe);
         ready--;
         if (ready == 0) {

@@ -4,6 +4,9 @@
 
 #include <errno.h>
 
+/* Signals that may break a send in a row before the caller is told that the queue is full. */
+#define INTERRUPTS_MAX 8u
+
 int sri_ring_enter(sr_ring *ring, const struct sri_wait *wait) {
     const uint32_t unsent = sri_queue_unsent(&ring->queue);
     ring->stats.enters_total++;
@@ -23,11 +26,10 @@ int sri_ring_enter(sr_ring *ring, const struct sri_wait *wait) {
 
 bool sri_ring_send_full(sr_ring *ring) {
     ring->stats.sq_full_total++;
-    int code = 0;
-    do {
+    int code = -EINTR;
+    for (uint32_t i = 0; i < INTERRUPTS_MAX && code == -EINTR; i++) {
         code = sri_ring_enter(ring, NULL);
-        /* EINTR before anything was taken: only a wait is worth breaking. Bounded by signals. */
-    } while (code == -EINTR);
+    }
     return !sri_queue_is_full(&ring->queue);
 }
 

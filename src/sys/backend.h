@@ -172,11 +172,6 @@ static inline struct sri_cqe sri_queue_take_cqe(struct sri_queue *queue) {
     return (struct sri_cqe){cqe->user_data, cqe->res, cqe->flags};
 }
 
-/* user_data of the CQE after those taken; it must be ready. For hints only. */
-static inline uint64_t sri_queue_peek_user_data(const struct sri_queue *queue) {
-    return queue->cqes[queue->cq_head & queue->cq_mask].user_data;
-}
-
 /* Lets the kernel reuse the CQEs that were read. */
 static inline void sri_queue_release_cqes(struct sri_queue *queue) {
     atomic_store_explicit(queue->shared_cq_head, queue->cq_head, memory_order_release);
