@@ -393,6 +393,9 @@ static bool begin_remove(struct job *job) {
 
 static bool end_remove(struct job *job, const sr_completion *completion) {
     if (completion->result < 0 && completion->result != -ENOENT) {
+        /* What is left behind matters more than why, so this takes the place of the first failure,
+         * and is told even if that was only an interruption. */
+        job->failure = (struct failure){NULL, 0};
         job_fail(job, "cannot remove its temporary copy", (int)completion->result);
     }
     return true;

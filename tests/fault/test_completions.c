@@ -28,8 +28,9 @@
 static struct {
     struct rig rig;
     struct raw_sender sender;
-    struct slowfs *fs;
-    sr_file file; /* the slow one */
+    struct slowfs *fs;  /* of set_up_slow() */
+    int pipe_write_end; /* of set_up() */
+    sr_file file;       /* reads of it do not end before open_gate() */
     /* What the trace hook was told. */
     uint64_t dropped_count;
     uint64_t dropped_user_data;
@@ -48,23 +49,46 @@ static void on_trace(int event, sr_op op, uint64_t tag, int64_t value, void *ctx
     }
 }
 
-static void set_up(void) {
+static void open_ring(void) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
     options.on_trace = on_trace;
     options.trace_ctx = &self;
-    SKIP_BECAUSE(slowfs_start(&self.fs, 0));
     SKIP_BECAUSE(raw_sender_open(&self.sender));
     failing_install();
     rig_open(&self.rig, &options, NULL);
-    self.file = rig_adopt(&self.rig, slowfs_open(self.fs, 0, O_RDONLY), 0);
+}
+
+static void close_ring(void) {
+    rig_close(&self.rig);
+    raw_sender_close(&self.sender);
+    cr_assert_null(failing_leak(), "%s", failing_leak());
+    failing_remove();
+}
+
+/* An empty pipe holds a read, but lets go of it when it is cancelled. */
+static void set_up(void) {
+    int ends[2];
+    open_ring();
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    self.file = rig_adopt(&self.rig, ends[0], 0);
+    self.pipe_write_end = ends[1];
 }
 
 static void tear_down(void) {
-    rig_close(&self.rig);
-    raw_sender_close(&self.sender);
+    cr_assert_eq(close(self.pipe_write_end), 0);
+    close_ring();
+}
+
+/* A server that does not answer holds it whatever happens. */
+static void set_up_slow(void) {
+    SKIP_BECAUSE(slowfs_start(&self.fs, 0));
+    open_ring();
+    self.file = rig_adopt(&self.rig, slowfs_open(self.fs, 0, O_RDONLY), 0);
+}
+
+static void tear_down_slow(void) {
+    close_ring();
     slowfs_stop(&self.fs);
-    cr_assert_null(failing_leak(), "%s", failing_leak());
-    failing_remove();
 }
 
 static uint64_t unknown(void) {
@@ -88,16 +112,24 @@ static void post(uint64_t user_data, int32_t result, uint32_t cqe_flags) {
 
 /* A read that is in flight until open_gate(). */
 static sr_op submit_gated(sr_buffer buffer, uint64_t tag) {
-    self.fs->files[0].gate_closed = 1;
-    sr_request request = rig_transfer(SR_OP_READ, self.file, buffer, LENGTH, 0);
+    const uint64_t offset = self.fs != NULL ? 0 : SR_OFFSET_CURRENT;
+    sr_request request = rig_transfer(SR_OP_READ, self.file, buffer, LENGTH, offset);
     request.tag = tag;
+    if (self.fs != NULL) {
+        self.fs->files[0].gate_closed = 1;
+    }
     const sr_op op = rig_submit(&self.rig, &request);
     cr_assert_geq(sr_ring_flush(self.rig.ring), 0);
     return op;
 }
 
 static void open_gate(void) {
-    self.fs->files[0].gate_closed = 0;
+    static const unsigned char bytes[LENGTH];
+    if (self.fs != NULL) {
+        self.fs->files[0].gate_closed = 0;
+    } else {
+        cr_assert_eq(write(self.pipe_write_end, bytes, LENGTH), LENGTH);
+    }
 }
 
 static void expect_gated(sr_op op, uint64_t tag) {
@@ -392,8 +424,8 @@ static void wait_for_the_late_ones(void) {
     cr_assert_eq(rig_pool_stats(&self.rig).held_count, 0);
 }
 
-CASE(completions, a_late_completion_of_a_failed_run_is_not_taken_by_the_next_one, set_up,
-     tear_down) {
+CASE(completions, a_late_completion_of_a_failed_run_is_not_taken_by_the_next_one, set_up_slow,
+     tear_down_slow) {
     sr_op late[RUN];
     const sr_file file = rig_adopt(&self.rig, slowfs_open(self.fs, 1, O_RDONLY), SR_FILE_FIXED);
     const uint64_t rounds = scale_count(30, 4);

@@ -215,14 +215,15 @@ CASE(file, reads_find_their_own_file_while_numbers_are_reused, set_up_plain, tea
     uint64_t in_flight = 0;
     uint64_t reads = 0;
     uint64_t reused = 0;
-    int fd_last = -1;
+    bool used[1024] = {false};
     for (uint64_t step = 0; step < steps; step++) {
         const uint64_t i = scale_random_below(&random, LIVE);
         sr_request request;
         if (files[i].bits == 0) {
             const int fd = marked_fd(next_mark);
-            reused += fd == fd_last;
-            fd_last = fd;
+            cr_assert(fd >= 0 && fd < 1024);
+            reused += used[fd];
+            used[fd] = true;
             files[i] = rig_adopt(&self.rig, fd, scale_random_below(&random, 2) ? SR_FILE_FIXED : 0);
             marks[i] = next_mark;
             next_mark = next_mark == 250 ? 1 : (unsigned char)(next_mark + 1);
@@ -264,7 +265,7 @@ CASE(file, reads_find_their_own_file_while_numbers_are_reused, set_up_plain, tea
         }
     }
     cr_assert_gt(reads, steps / 4);
-    cr_assert_gt(reused, 0, "no number was reused: the test says nothing");
+    cr_assert_gt(reused, steps / 40, "few numbers were reused: the test says nothing");
 }
 
 CASE(file, a_cancelling_close_ends_what_would_never_end, set_up_plain, tear_down_plain) {

@@ -46,8 +46,7 @@ static sr_quarantine_counts counts_now(void) {
     return counts;
 }
 
-/* ---- scene -------------------------------------------------------------------------------------
- */
+/* ---- scene ----------------------------------------------------------------------------------- */
 
 static sr_ring *ring_open(sr_pool *pool, uint64_t drain_timeout_ns) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
@@ -157,8 +156,7 @@ static void check_is_stale(sr_pool *pool, sr_buffer buffer) {
     cr_assert_eq(sr_buffer_transfer(pool, buffer, sr_thread_self()), SR_E_STALE);
 }
 
-/* ---- the whole story
- * ------------------------------------------------------------------------------ */
+/* ---- the whole story ------------------------------------------------------------------------- */
 
 static void one_read_is_left_and_comes_back(sr_region *region) {
     const sr_quarantine_counts before = counts_now();
@@ -288,8 +286,7 @@ Test(quarantine, a_drain_time_of_zero_does_not_wait) {
     cr_assert_eq(sr_pool_destroy(&pool), 0);
 }
 
-/* ---- other operations
- * ------------------------------------------------------------------------------- */
+/* ---- other operations ------------------------------------------------------------------------ */
 
 Test(quarantine, a_write_keeps_what_it_was_given) {
     SKIP_BECAUSE(slowfs_start(&fs, 0));
@@ -402,8 +399,7 @@ Test(quarantine, operations_that_ended_or_were_cancelled_are_not_counted) {
     cr_assert_eq(close(ends[1]), 0);
 }
 
-/* ---- one buffer, several operations
- * --------------------------------------------------------------------- */
+/* ---- one buffer, several operations ---------------------------------------------------------- */
 
 Test(quarantine, two_rings_share_a_buffer_and_one_of_them_goes) {
     SKIP_BECAUSE(slowfs_start(&fs, 0));
@@ -520,8 +516,7 @@ Test(quarantine, several_readers_of_one_range_all_have_to_end) {
     cr_assert_eq(sr_pool_destroy(&pool), 0);
 }
 
-/* ---- abandoned operations
- * --------------------------------------------------------------------------------- */
+/* ---- abandoned operations -------------------------------------------------------------------- */
 
 Test(quarantine, an_abandoned_operation_gives_its_buffer_back_to_a_living_ring) {
     SKIP_BECAUSE(slowfs_start(&fs, 0));
@@ -579,8 +574,7 @@ Test(quarantine, an_abandoned_operation_passes_to_the_quarantine_of_rings) {
     cr_assert_eq(sr_pool_destroy(&pool), 0);
 }
 
-/* ---- other threads
- * -------------------------------------------------------------------------------------------- */
+/* ---- other threads --------------------------------------------------------------------------- */
 
 static void *sweep_in_thread(void *ctx) {
     *(int *)ctx = sr_quarantine_sweep(PATIENCE_NS);

@@ -80,8 +80,7 @@ static void endless_close(struct endless *endless) {
     cr_assert_eq(close(endless->ends[1]), 0);
 }
 
-/* ---- nothing in flight -------------------------------------------------------------------------
- */
+/* ---- nothing in flight ----------------------------------------------------------------------- */
 
 Test(lifeline, an_open_ring_does_not_hang_up) {
     struct lifeline lifeline;
@@ -108,8 +107,7 @@ Test(lifeline, so_does_one_with_deferred_work_and_a_registered_descriptor) {
     lifeline_close(&lifeline);
 }
 
-/* ---- operations that the closing cancels
- * --------------------------------------------------------- */
+/* ---- operations that the closing cancels ----------------------------------------------------- */
 
 Test(lifeline, a_polled_pipe_operation_ends_with_its_ring) {
     struct lifeline lifeline;
@@ -155,8 +153,7 @@ Test(lifeline, a_timeout_ends_with_its_ring) {
     lifeline_close(&lifeline);
 }
 
-/* ---- operations that nothing can cancel
- * ------------------------------------------------------------ */
+/* ---- operations that nothing can cancel ------------------------------------------------------ */
 
 /* A file whose every byte is 'f'. */
 static int file_of(size_t size_bytes, int flags) {
@@ -234,8 +231,7 @@ Test(lifeline, it_waits_for_a_slow_file_system) {
     slowfs_stop(&fs);
 }
 
-/* ---- the disk writes by itself
- * ------------------------------------------------------------------------ */
+/* ---- the disk writes by itself --------------------------------------------------------------- */
 
 #define DIRECT_BYTES ((size_t)4 << 20)
 #define DIRECT_RUNS  20
@@ -284,8 +280,7 @@ Test(lifeline, no_byte_changes_after_it_hung_up) {
     }
 }
 
-/* ---- whose ring it was
- * ------------------------------------------------------------------------------------ */
+/* ---- whose ring it was ----------------------------------------------------------------------- */
 
 struct orphan {
     struct lifeline lifeline;

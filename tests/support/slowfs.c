@@ -23,6 +23,9 @@
 #define SERVER_THREADS 40u
 
 static void sleep_ms(uint32_t ms) {
+    if (ms == 0) {
+        return;
+    }
     struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     while (nanosleep(&left, &left) != 0 && errno == EINTR) {
     }
@@ -84,27 +87,36 @@ static void serve_setattr(fuse_req_t request, fuse_ino_t inode, struct stat *wan
     serve_getattr(request, inode, info);
 }
 
+/*
+ * Waits at a gate, counted. A test that failed never opens its gate, and cannot even die before its
+ * requests are answered (a kernel worker of its ring waits for them), so nothing tells the server
+ * that it has gone: no gate stays closed for ever.
+ */
+static void pass_gate(fuse_req_t request, const _Atomic uint32_t *closed, uint32_t delay_ms,
+                      _Atomic uint32_t *waiting_count) {
+    const struct slowfs *fs = fuse_req_userdata(request);
+    (*waiting_count)++;
+    sleep_ms(delay_ms);
+    for (uint32_t ms = 0; *closed && ms < SLOWFS_GATE_MS_MAX && getppid() == fs->test; ms++) {
+        sleep_ms(1);
+    }
+    (*waiting_count)--;
+}
+
+/* Delay and gate of reads and writes. */
+static void loiter(fuse_req_t request, struct slowfs_file *file) {
+    pass_gate(request, &file->gate_closed, file->delay_ms, &file->waiting_count);
+}
+
 static void serve_open(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *info) {
-    if (file_of(request, inode) == NULL) {
+    struct slowfs_file *file = file_of(request, inode);
+    if (file == NULL) {
         (void)fuse_reply_err(request, EISDIR);
         return;
     }
+    pass_gate(request, &file->open_gate_closed, 0, &file->opening_count);
     info->direct_io = 1;
     (void)fuse_reply_open(request, info);
-}
-
-/* Delay and gate. A test that failed never opens its gate: then the server must still be able to
- * end. */
-static void loiter(fuse_req_t request, struct slowfs_file *file) {
-    const struct slowfs *fs = fuse_req_userdata(request);
-    file->waiting_count++;
-    if (file->delay_ms > 0) {
-        sleep_ms(file->delay_ms);
-    }
-    while (file->gate_closed && getppid() == fs->test) {
-        sleep_ms(1);
-    }
-    file->waiting_count--;
 }
 
 /* Bytes of a request that are served: not beyond @end, and of one answer no more than @answer_max.
@@ -162,14 +174,9 @@ static void serve_write(fuse_req_t request, fuse_ino_t inode, const char *bytes,
 
 /* close(2) of a descriptor; the number is free already while this waits. */
 static void serve_flush(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *info) {
-    const struct slowfs *fs = fuse_req_userdata(request);
     struct slowfs_file *file = file_of(request, inode);
     (void)info;
-    file->flushing_count++;
-    while (file->flush_gate_closed && getppid() == fs->test) {
-        sleep_ms(1);
-    }
-    file->flushing_count--;
+    pass_gate(request, &file->flush_gate_closed, 0, &file->flushing_count);
     (void)fuse_reply_err(request, 0);
 }
 
@@ -241,6 +248,7 @@ void slowfs_reset(struct slowfs *fs, uint32_t index) {
     file->write_max = 0;
     file->delay_ms = 0;
     file->gate_closed = 0;
+    file->open_gate_closed = 0;
     file->flush_gate_closed = 0;
     file->read_count = 0;
     file->write_count = 0;
@@ -267,11 +275,11 @@ static bool start_server(struct slowfs *fs) {
         close_all_but(ready[1]);
         server_main(fs, ready[1]);
     }
-    fs->server = server;
+    fs->server = server; /* not before: the memory is shared with the child */
     (void)close(ready[1]);
     ssize_t got = 0;
     do {
-        got = fs->server > 0 ? read(ready[0], &byte, 1) : 0;
+        got = server > 0 ? read(ready[0], &byte, 1) : 0;
     } while (got < 0 && errno == EINTR);
     (void)close(ready[0]);
     return got == 1;
@@ -353,6 +361,7 @@ void slowfs_stop(struct slowfs **fs) {
     }
     for (uint32_t index = 0; index < SLOWFS_FILES; index++) {
         (*fs)->files[index].gate_closed = 0;
+        (*fs)->files[index].open_gate_closed = 0;
         (*fs)->files[index].flush_gate_closed = 0;
     }
     if ((*fs)->server > 0) {

@@ -19,21 +19,25 @@
 #define SLOWFS_FILES          4
 #define SLOWFS_FILE_BYTES_MAX (256u * 1024)
 #define SLOWFS_NEVER          UINT64_MAX
+/* A gate that is closed for longer lets everybody through. */
+#define SLOWFS_GATE_MS_MAX 20000u
 
 /* Fields may be changed at any time; a request looks at them when it is served. */
 struct slowfs_file {
     _Atomic uint64_t size_bytes; /* SLOWFS_FILE_BYTES_MAX at first */
-    _Atomic uint64_t
-        read_error_at; /* EIO from this offset on; a read that crosses it is cut there */
-    _Atomic uint64_t write_error_at; /* the same for writes */
-    _Atomic uint32_t read_max;       /* most bytes of one answer; 0: no limit */
+    /* EIO from this offset on; a transfer that crosses it is cut there. SLOWFS_NEVER at first. */
+    _Atomic uint64_t read_error_at;
+    _Atomic uint64_t write_error_at;
+    _Atomic uint32_t read_max; /* most bytes of one answer; 0: no limit */
     _Atomic uint32_t write_max;
     _Atomic uint32_t delay_ms;          /* before each read and write */
     _Atomic uint32_t gate_closed;       /* 1: reads and writes wait until it is 0 */
+    _Atomic uint32_t open_gate_closed;  /* 1: opening the file waits */
     _Atomic uint32_t flush_gate_closed; /* 1: closing a descriptor of the file waits */
     /* Written by the server. */
     _Atomic uint32_t waiting_count;  /* requests in their delay or at the gate */
-    _Atomic uint32_t flushing_count; /* closes at the gate */
+    _Atomic uint32_t opening_count;  /* opens at their gate */
+    _Atomic uint32_t flushing_count; /* closes at their gate */
     _Atomic uint64_t read_count;     /* answered, errors included */
     _Atomic uint64_t write_count;
     unsigned char bytes[SLOWFS_FILE_BYTES_MAX];

@@ -8,6 +8,8 @@
 #define SAFERING_TESTS_THREADS_CHECK_H
 
 #include <pthread.h>
+#include <safering/safering.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,15 @@
 #define CHECK_HAS_TSAN 0
 #endif
 
+#ifdef SAFERING_HAVE_VALGRIND
+#include <valgrind/valgrind.h>
+#define CHECK_ON_VALGRIND (RUNNING_ON_VALGRIND != 0)
+#else
+#define CHECK_ON_VALGRIND 0
+#endif
+
+#define CHECK_PATIENCE_NS UINT64_C(20000000000)
+
 #define CHECK(expression) ((expression) ? (void)0 : check_failed(__FILE__, __LINE__, #expression))
 
 /* Two whole numbers (codes, counts); both are printed when they differ. */
@@ -31,6 +42,11 @@
     check_equal(__FILE__, __LINE__, #actual, (long long)(actual), (long long)(expected))
 
 #define RUN(test) (fprintf(stderr, "  %s\n", #test), test())
+
+/* A test in which a thread sleeps in the kernel until another one acts (see check_wait_one()). */
+#define RUN_UNLESS_VALGRIND(test)                                                                  \
+    (CHECK_ON_VALGRIND ? (void)fprintf(stderr, "  %s: not under valgrind\n", #test)                \
+                       : (void)RUN(test))
 
 static inline _Noreturn void check_failed(const char *file, int line, const char *expression) {
     fprintf(stderr, "%s:%d: not true: %s\n", file, line, expression);
@@ -71,6 +87,23 @@ static inline uint64_t check_now_ns(void) {
     struct timespec now;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * sr_ring_wait() for what another thread does. valgrind lets no other thread run while one is in
+ * io_uring_enter(2) (it does not know that the call may block), so there it looks and yields.
+ */
+static inline int check_wait_one(sr_ring *ring, uint64_t timeout_ns,
+                                 const sr_completion **out_completions) {
+    int code = 0;
+    do {
+        if (!CHECK_ON_VALGRIND) {
+            return sr_ring_wait(ring, 1, timeout_ns, NULL, out_completions);
+        }
+        (void)sched_yield();
+        code = sr_ring_wait(ring, 1, 0, NULL, out_completions);
+    } while (code == SR_E_TIMEOUT);
+    return code;
 }
 
 #endif

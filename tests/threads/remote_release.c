@@ -191,8 +191,7 @@ static void guarded_buffers_come_back(void) {
     each_buffer_that_another_thread_releases_comes_back(SR_GUARD_POISON);
 }
 
-/* ---- several release the same buffer -----------------------------------------------------------
- */
+/* ---- several release the same buffer --------------------------------------------------------- */
 
 struct race {
     sr_pool *pool;
@@ -276,8 +275,7 @@ static void of_threads_that_release_the_same_buffer_one_wins(void) {
     CHECK_EQ(sr_pool_destroy(&pool), 0);
 }
 
-/* ---- stale handles that another thread keeps
- * ------------------------------------------------------ */
+/* ---- stale handles that another thread keeps ------------------------------------------------- */
 
 #define KEPT 128u
 
@@ -330,8 +328,7 @@ static void handles_that_a_stranger_keeps_do_nothing(void) {
     CHECK_EQ(sr_pool_destroy(&pool), 0);
 }
 
-/* ---- on the remote list ------------------------------------------------------------------------
- */
+/* ---- on the remote list ---------------------------------------------------------------------- */
 
 struct handover {
     sr_pool *pool;

@@ -18,7 +18,6 @@
 #define STATIONS     3u
 #define TRAVELLERS   8u
 #define BUFFER_BYTES 4096u
-#define PATIENCE_NS  UINT64_C(20000000000)
 
 /* What a travelling buffer carries in its first bytes; the rest is a pattern out of these. */
 struct luggage {
@@ -91,7 +90,7 @@ static void transfer_bytes(struct station *self, uint16_t op, sr_buffer buffer, 
     CHECK_EQ(sr_pool_release(self->pool, buffer), SR_E_IN_FLIGHT);
     while (!ended) {
         const sr_completion *completions = NULL;
-        const int count = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, &completions);
+        const int count = check_wait_one(self->ring, CHECK_PATIENCE_NS, &completions);
         CHECK(count > 0);
         for (int i = 0; i < count; i++) {
             if ((completions[i].flags & SR_COMPLETION_INBOX) != 0) {
@@ -158,7 +157,7 @@ static void *station_main(void *ctx) {
     pthread_barrier_wait(self->ready);
     while (!over) {
         const sr_completion *completions = NULL;
-        const int count = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, &completions);
+        const int count = check_wait_one(self->ring, CHECK_PATIENCE_NS, &completions);
         CHECK(count > 0);
         for (int i = 0; i < count; i++) {
             CHECK_EQ(completions[i].flags, SR_COMPLETION_INBOX);
