@@ -211,7 +211,8 @@ typedef struct sr_ring_options {
     uint32_t completions_max;
     /** Inbox messages that may wait: a power of two, 2 .. 65,536, or 0 for no inbox. Default 0. */
     uint32_t inbox_entries;
-    /** Kernel worker threads for blocking operations, 0 for the kernel's default. */
+    /** Kernel worker threads for blocking operations, 0 for the kernel's default. They belong to
+     * the thread: the number also holds for rings that it makes later. */
     uint32_t workers_max;
     /** How long sr_ring_destroy() waits for operations to end. Default 5 s. */
     uint64_t drain_timeout_ns;

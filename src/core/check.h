@@ -33,7 +33,7 @@ SRI_COLD _Noreturn void sri_check_failed(const char *file, int line, const char 
 #ifdef SAFERING_CHECK_SLOW
 #define SR_CHECK_SLOW(expression) SR_CHECK(expression)
 #else
-#define SR_CHECK_SLOW(expression) ((void)sizeof(!(expression)))
+#define SR_CHECK_SLOW(expression) ((void)(0 && (expression)))
 #endif
 
 /* Tells the hook about one refused call and hands the code through: `return sri_misuse(...)`. */

@@ -36,6 +36,18 @@ void sri_op_ask_cancel(sr_ring *ring, struct sri_op *op, bool deadline) {
     }
 }
 
+void sri_ring_cancel_again(sr_ring *ring) {
+    ring->cancel_again_ns = 0; /* the answers set it anew */
+    for (uint32_t i = 0; i < ring->ops.count_max; i++) {
+        struct sri_op *op = &ring->ops.list[i];
+        const unsigned int asked = op->flags & (SRI_OP_CANCEL_ASKED | SRI_OP_CANCEL_UNSENT);
+        if (op->state == SRI_OP_FLYING && asked == SRI_OP_CANCEL_ASKED &&
+            sri_ring_make_room(ring)) {
+            sri_op_send_cancel(ring, op);
+        }
+    }
+}
+
 void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns) {
     for (;;) {
         struct sri_heap_item *first = sri_heap_first(&ring->deadlines);

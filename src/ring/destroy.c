@@ -64,12 +64,15 @@ static void drain(sr_ring *ring) {
     const struct sri_backend *backend = ring->queue.backend;
     const uint64_t start_ns = backend->now_ns();
     uint64_t passed_ns = 0;
-    cancel_all(ring); /* the queue is empty: there is room */
     do {
+        const uint64_t left_ns = ring->drain_timeout_ns - passed_ns;
         const struct sri_wait wait = {
             .count_min = 1,
-            .timeout_ns = ring->drain_timeout_ns - passed_ns,
+            .timeout_ns = left_ns < SRI_CANCEL_AGAIN_NS ? left_ns : SRI_CANCEL_AGAIN_NS,
         };
+        if (!sri_queue_is_full(&ring->queue)) {
+            cancel_all(ring); /* more than once: see SRI_CANCEL_AGAIN_NS */
+        }
         const int code = sri_ring_enter(ring, &wait);
         if (code < 0 && code != -ETIME && code != -EINTR) {
             backend->pause(REFUSED_PAUSE_NS);

@@ -240,7 +240,11 @@ static void dropped(sr_ring *ring, const struct sri_cqe *cqe, uint64_t *counter)
 
 static SRI_COLD void no_operation(sr_ring *ring, const struct sri_cqe *cqe) {
     if (cqe->user_data == sri_internal_user_data(SRI_INTERNAL_CANCEL)) {
-        return; /* whatever it says, the operation's own completion decides */
+        /* Whatever it says, the operation's own completion decides. */
+        if (cqe->result == -EALREADY && ring->cancel_again_ns == 0) {
+            ring->cancel_again_ns = ring->queue.backend->now_ns() + SRI_CANCEL_AGAIN_NS;
+        }
+        return;
     }
     if (cqe->user_data == sri_internal_user_data(SRI_INTERNAL_WAKE) && ring->wake_armed) {
         ring->wake_armed = false;

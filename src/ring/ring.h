@@ -26,6 +26,13 @@ static inline uint64_t sri_internal_user_data(enum sri_internal what) {
     return ((uint64_t)SRI_KIND_INTERNAL << SRI_HANDLE_KIND_SHIFT) | (uint64_t)what;
 }
 
+/*
+ * A cancel that meets an operation just before it blocks in a kernel worker is answered EALREADY
+ * and lost: the worker has used up the signal when it blocks. So cancels are asked again, after
+ * this time.
+ */
+#define SRI_CANCEL_AGAIN_NS 10000000u
+
 /* A pool that the ring may use, and where its memory is registered. */
 struct sri_ring_pool {
     sr_pool *pool;         /* NULL: place is free */
@@ -64,6 +71,7 @@ struct sr_ring {
     void *trace_ctx;
     uint64_t wake_count; /* the kernel writes here while wake_armed */
     uint64_t drain_timeout_ns;
+    uint64_t cancel_again_ns; /* when to ask again; 0: no need */
     uint64_t bytes_quarantined;
     sr_ring_stats stats; /* the counters in it; the rest is filled when asked */
     struct sr_ring *quarantine_next;
@@ -93,8 +101,9 @@ static inline void sri_ring_trace(sr_ring *ring, int event, uint64_t op, uint64_
     }
 }
 
+/* Whether something is to be done at a certain time. */
 static inline bool sri_ring_has_deadlines(const sr_ring *ring) {
-    return ring->deadlines.count > 0;
+    return ring->deadlines.count > 0 || ring->cancel_again_ns != 0;
 }
 
 /* Completions that this wait has handed out, one way or the other. */
@@ -162,6 +171,8 @@ void sri_op_describe(const sr_ring *ring, const struct sri_op *op, int64_t resul
 void sri_op_ask_cancel(sr_ring *ring, struct sri_op *op, bool deadline);
 /* Writes the cancel's SQE, or leaves it for later when there is no room. */
 void sri_op_send_cancel(sr_ring *ring, struct sri_op *op);
+/* Asks again for the end of what was asked to end and has not. */
+SRI_COLD void sri_ring_cancel_again(sr_ring *ring);
 /* Asks for the end of operations whose deadline has passed. */
 void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 

@@ -31,6 +31,9 @@ static uint64_t sleep_ns(const sr_ring *ring, const struct waiter *waiter) {
     if (first != NULL && first->key < end_ns) {
         end_ns = first->key;
     }
+    if (ring->cancel_again_ns != 0 && ring->cancel_again_ns < end_ns) {
+        end_ns = ring->cancel_again_ns;
+    }
     if (end_ns == SR_FOREVER) {
         return SR_FOREVER;
     }
@@ -55,6 +58,9 @@ static void turn(sr_ring *ring, struct waiter *waiter) {
     if (SRI_UNLIKELY(sri_ring_has_deadlines(ring))) {
         waiter->now_ns = ring->queue.backend->now_ns();
         sri_ring_fire_deadlines(ring, waiter->now_ns);
+        if (ring->cancel_again_ns != 0 && ring->cancel_again_ns <= waiter->now_ns) {
+            sri_ring_cancel_again(ring);
+        }
     }
     sri_ring_send_waiting(ring);
 }

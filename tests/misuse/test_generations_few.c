@@ -9,7 +9,7 @@
 
 Test(generations, the_tables_in_this_program_really_have_four_bits) {
     struct sri_handle_table table;
-    _Alignas(64) unsigned char memory[1024] = {0};
+    _Alignas(64) unsigned char memory[16384] = {0};
     assert_ok(sri_handle_table_init(&table, SRI_KIND_OP, memory, 2));
     cr_assert_eq(table.owners[0].generation_end - table.owners[0].generation_first, 16);
     sri_handle_table_deinit(&table);

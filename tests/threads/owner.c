@@ -701,7 +701,7 @@ static void *sweep_all_the_time(void *ctx) {
         sr_quarantine_counts counts = SR_QUARANTINE_STATS_INIT;
         CHECK(sr_quarantine_sweep(0) >= 0);
         CHECK_EQ(sr_quarantine_stats(&counts), 0);
-        CHECK(counts.rings + counts.swept_total == counts.rings_total);
+        CHECK(counts.rings + counts.swept_total >= counts.rings_total); /* none is lost */
         atomic_fetch_add(&sweeper->sweeps, 1);
     }
     return NULL;

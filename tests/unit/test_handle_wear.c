@@ -15,7 +15,7 @@
 
 struct table {
     struct sri_handle_table table;
-    _Alignas(64) unsigned char memory[4096];
+    _Alignas(64) unsigned char memory[16384];
 };
 
 static void table_begin(struct table *table) {

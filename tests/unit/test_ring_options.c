@@ -472,7 +472,8 @@ static struct drain drain_with(struct slowfs *fs, uint64_t drain_timeout_ns,
     pool_attach(ring, pool);
     fs->files[0].gate_closed = 1;
     (void)submit_gated_read(ring, pool, fs, 0);
-    (void)sr_ring_flush(ring);
+    const int sent = sr_ring_flush(ring);
+    (void)sent; /* what has arrived is looked at below */
     const int arrived = slowfs_wait(fs, 0, 1, 10000);
     const uint64_t start_ns = now_ns();
     const int no_thread = pthread_create(&thread, NULL, open_gates, &opener);
@@ -535,7 +536,8 @@ static void *count_workers(void *ctx) {
         with->fs->files[i].gate_closed = 1;
         (void)submit_gated_read(ring, pool, with->fs, i);
     }
-    (void)sr_ring_flush(ring);
+    const int sent = sr_ring_flush(ring);
+    (void)sent; /* what has arrived is looked at below */
     /* As many as shall come, then a while in which no more may. */
     for (uint32_t ms = 0; ms < 10000 && reads_waiting(with->fs) < with->expected; ms++) {
         sleep_ms(1);
@@ -545,7 +547,8 @@ static void *count_workers(void *ctx) {
     /* Before anything can fail: a process with a read at the gate cannot end. */
     struct opener opener = {with->fs, 0};
     (void)open_gates(&opener);
-    (void)sr_ring_wait(ring, SLOWFS_FILES, SR_FOREVER, NULL, NULL);
+    const int ended = sr_ring_wait(ring, SLOWFS_FILES, SR_FOREVER, NULL, NULL);
+    (void)ended; /* an assertion here would leave gates closed; what matters was counted above */
     ring_end(&ring);
     pool_end(&pool);
     return NULL;
