@@ -7,6 +7,8 @@
 #include "ring/ring.h"
 #include "support/rig.h"
 
+#include "support/valgrind.h"
+
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -34,11 +36,6 @@
 #define HAS_ASAN 0
 #endif
 
-#ifdef SAFERING_HAVE_VALGRIND
-#include <valgrind/valgrind.h>
-#else
-#define RUNNING_ON_VALGRIND 0
-#endif
 
 /* valgrind's own list of mappings does not know MADV_DONTFORK: it aborts when a child maps memory
  * where its parent has a ring or buffers. */

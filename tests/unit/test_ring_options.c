@@ -473,7 +473,6 @@ static struct drain drain_with(struct slowfs *fs, uint64_t drain_timeout_ns,
     fs->files[0].gate_closed = 1;
     (void)submit_gated_read(ring, pool, fs, 0);
     const int sent = sr_ring_flush(ring);
-    (void)sent; /* what has arrived is looked at below */
     const int arrived = slowfs_wait(fs, 0, 1, 10000);
     const uint64_t start_ns = now_ns();
     const int no_thread = pthread_create(&thread, NULL, open_gates, &opener);
@@ -483,7 +482,7 @@ static struct drain drain_with(struct slowfs *fs, uint64_t drain_timeout_ns,
     /* Nothing may fail before the gate is open: a process with a read at the gate cannot end. */
     cr_assert_eq(pthread_join(thread, NULL), 0);
     drain.rings_left = sr_quarantine_sweep(20000 * MS);
-    cr_assert(arrived && no_thread == 0);
+    cr_assert(sent == 1 && arrived && no_thread == 0);
     cr_assert_null(ring);
     assert_ok(sr_pool_destroy(&pool));
     return drain;
@@ -512,6 +511,8 @@ struct workers_run {
     uint32_t workers_max;
     uint32_t expected;
     int workers_error;
+    int sent;
+    int ended;
     uint32_t at_once; /* reads that the file system has seen and not answered */
 };
 
@@ -536,8 +537,7 @@ static void *count_workers(void *ctx) {
         with->fs->files[i].gate_closed = 1;
         (void)submit_gated_read(ring, pool, with->fs, i);
     }
-    const int sent = sr_ring_flush(ring);
-    (void)sent; /* what has arrived is looked at below */
+    with->sent = sr_ring_flush(ring);
     /* As many as shall come, then a while in which no more may. */
     for (uint32_t ms = 0; ms < 10000 && reads_waiting(with->fs) < with->expected; ms++) {
         sleep_ms(1);
@@ -547,8 +547,7 @@ static void *count_workers(void *ctx) {
     /* Before anything can fail: a process with a read at the gate cannot end. */
     struct opener opener = {with->fs, 0};
     (void)open_gates(&opener);
-    const int ended = sr_ring_wait(ring, SLOWFS_FILES, SR_FOREVER, NULL, NULL);
-    (void)ended; /* an assertion here would leave gates closed; what matters was counted above */
+    with->ended = sr_ring_wait(ring, SLOWFS_FILES, SR_FOREVER, NULL, NULL);
     ring_end(&ring);
     pool_end(&pool);
     return NULL;
@@ -564,6 +563,8 @@ Test(ring_options, workers_max_is_how_many_blocking_operations_run_at_once) {
         struct workers_run with = {.fs = fs, .workers_max = limits[i], .expected = at_once[i]};
         thread_run(count_workers, &with);
         assert_ok(with.workers_error);
+        cr_assert(with.sent == SLOWFS_FILES && with.ended == SLOWFS_FILES, "%d sent, %d ended",
+                  with.sent, with.ended);
         cr_assert_eq(with.at_once, at_once[i], "workers_max %u: %u at once", limits[i],
                      with.at_once);
     }
