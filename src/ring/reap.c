@@ -282,12 +282,19 @@ static inline void take_cqe(sr_ring *ring, const struct sri_cqe *cqe) {
     }
 }
 
+/* Neither a flood of messages nor one of operations keeps the other out: each gets half of the
+ * array, and the odd place, which may be the only one, in turns. */
+static uint32_t share_of_messages(sr_ring *ring) {
+    if (ring->completions_count < ring->completions_max) {
+        ring->odd_place_is_message = !ring->odd_place_is_message;
+    }
+    return (ring->completions_max + ring->odd_place_is_message) / 2;
+}
+
 void sri_ring_reap(sr_ring *ring) {
     uint32_t ready = sri_queue_ready(&ring->queue);
     if (SRI_UNLIKELY(ring->inbox != NULL)) {
-        /* A flood of messages leaves half of the array to operations. */
-        sri_inbox_deliver(ring,
-                          ready > 0 ? (ring->completions_max + 1) / 2 : ring->completions_max);
+        sri_inbox_deliver(ring, ready > 0 ? share_of_messages(ring) : ring->completions_max);
     }
     if (ready == 0) {
         return; /* nothing to give back to the kernel either */

@@ -49,6 +49,7 @@ struct sr_ring {
     uint32_t magic;
     bool in_callback;
     bool wake_armed; /* the read of the wake-up descriptor is in flight */
+    bool odd_place_is_message;
     uint8_t pool_last;
     uint8_t pools_max;
     uint64_t owner_key;

@@ -133,22 +133,49 @@ Test(inbox, what_does_not_fit_the_array_comes_with_the_next_wait) {
 }
 
 Test(inbox, a_flood_of_messages_does_not_keep_an_operation_from_coming_out) {
-    const sr_completion *completions = NULL;
-    bool came_out = false;
-    sr_ring *ring = ring_with(8, 4);
-    sr_request nop = request_of(SR_OP_NOP);
-    (void)submit(ring, &nop);
-    for (uint32_t round = 0; round < 100 && !came_out; round++) {
-        while (sr_inbox_post(ring, round, NULL) == 0) {
+    const uint32_t arrays[] = {1, 2, 3, 4};
+    for (size_t i = 0; i < COUNT_OF(arrays); i++) {
+        const sr_completion *completions = NULL;
+        bool came_out = false;
+        sr_ring *ring = ring_with(8, arrays[i]);
+        sr_request nop = request_of(SR_OP_NOP);
+        (void)submit(ring, &nop);
+        for (uint32_t round = 0; round < 100 && !came_out; round++) {
+            while (sr_inbox_post(ring, round, NULL) == 0) {
+            }
+            const int count = wait_for(ring, 1, SR_FOREVER, &completions);
+            cr_assert_geq(count, 1);
+            for (int j = 0; j < count; j++) {
+                came_out = came_out || completions[j].flags == 0;
+            }
         }
-        const int count = wait_for(ring, 1, SR_FOREVER, &completions);
-        cr_assert_geq(count, 1);
-        for (int i = 0; i < count; i++) {
-            came_out = came_out || completions[i].flags == 0;
-        }
+        cr_assert(came_out, "array of %u: 100 waits brought messages only", arrays[i]);
+        ring_end(&ring);
     }
-    cr_assert(came_out, "100 waits brought messages only");
-    ring_end(&ring);
+}
+
+/* And the other way round. */
+Test(inbox, a_flood_of_operations_does_not_keep_a_message_from_coming_out) {
+    const uint32_t arrays[] = {1, 2, 3, 4};
+    for (size_t i = 0; i < COUNT_OF(arrays); i++) {
+        const sr_completion *completions = NULL;
+        bool came_out = false;
+        sr_ring *ring = ring_with(8, arrays[i]);
+        const sr_request nop = request_of(SR_OP_NOP);
+        assert_ok(sr_inbox_post(ring, 1, NULL));
+        for (uint32_t round = 0; round < 100 && !came_out; round++) {
+            while (ring_stats(ring).ops_in_flight < 8) {
+                (void)submit(ring, &nop);
+            }
+            cr_assert_geq(sr_ring_flush(ring), 0);
+            const int count = wait_for(ring, 1, SR_FOREVER, &completions);
+            for (int j = 0; j < count; j++) {
+                came_out = came_out || completions[j].flags == SR_COMPLETION_INBOX;
+            }
+        }
+        cr_assert(came_out, "array of %u: 100 waits brought operations only", arrays[i]);
+        ring_end(&ring);
+    }
 }
 
 static void post_from_callback(sr_ring *ring, const sr_completion *completion, void *ctx) {
