@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The public functions as the headers declare them, read when the test runs, so that a function without a
- * row in the tables of misuse fails them.
+ * The public functions as the headers declare them, read when the test runs, so that a function
+ * without a row in the tables of misuse fails them.
  */
 #ifndef SAFERING_TESTS_MISUSE_DECLARATIONS_H
 #define SAFERING_TESTS_MISUSE_DECLARATIONS_H

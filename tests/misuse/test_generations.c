@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A million buffers and operations through the public calls: capacity stays what it was, and a sample of
- * handles from all along the way is refused. Holds with natural generations and in a build with
- * SAFERING_GENERATION_BITS=4; test_generations_few.c runs the same with four bits in every build.
+ * A million buffers and operations through the public calls: capacity stays what it was, and a
+ * sample of handles from all along the way is refused. Holds with natural generations and in a
+ * build with SAFERING_GENERATION_BITS=4; test_generations_few.c runs the same with four bits in
+ * every build.
  */
 #include "unit/fixture.h"
 
@@ -82,8 +83,7 @@ Test(generations, a_million_buffers_at_constant_capacity_and_no_old_handle_works
         void *data = NULL;
         cr_assert_neq(sample.bits[i], live.bits);
         assert_code(sr_pool_release(pool, (sr_buffer){sample.bits[i]}), SR_E_STALE);
-        assert_code(sr_buffer_data(pool, (sr_buffer){sample.bits[i]}, 0, 1, 0, &data),
-                    SR_E_STALE);
+        assert_code(sr_buffer_data(pool, (sr_buffer){sample.bits[i]}, 0, 1, 0, &data), SR_E_STALE);
     }
     cr_assert_eq(pool_stats(pool).held_count, 1);
     pool_end(&pool);

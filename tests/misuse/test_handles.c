@@ -108,7 +108,8 @@ static void world_end(void) {
     directory_end(&world.directory);
 }
 
-/* ---- what could have changed -------------------------------------------------------------------- */
+/* ---- what could have changed --------------------------------------------------------------------
+ */
 
 struct snapshot {
     sr_ring_stats ring;
@@ -135,7 +136,8 @@ static void assert_unchanged(const struct snapshot *before, const char *what) {
     }
 }
 
-/* ---- bad handles ------------------------------------------------------------------------------ */
+/* ---- bad handles ------------------------------------------------------------------------------
+ */
 
 struct bad {
     const char *what;
@@ -186,7 +188,8 @@ static void bads_fill(struct bads *bads, enum kind kind) {
     }
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ------------------------------------------------------------------------------------
+ */
 
 static int call_release(uint64_t bits) {
     return sr_pool_release(world.pool, (sr_buffer){bits});
@@ -212,8 +215,8 @@ static int call_abandon(uint64_t bits) {
     const sr_completion zero = {0};
     memset(&completion, 0x55, sizeof completion);
     const int code = sr_op_abandon(world.ring, (sr_op){bits}, &completion);
-    cr_assert(completion.op.bits == 0 && completion.result == zero.result &&
-                  completion.tag == 0 && completion.buffer.bits == 0 && completion.file.bits == 0,
+    cr_assert(completion.op.bits == 0 && completion.result == zero.result && completion.tag == 0 &&
+                  completion.buffer.bits == 0 && completion.file.bits == 0,
               "the output is not cleared");
     return code;
 }
@@ -278,11 +281,11 @@ static int call_plain(uint64_t bits, void *ctx) {
     return ((const struct call *)ctx)->call(bits);
 }
 
-CASE(handles, every_call_refuses_every_kind_of_bad_handle_and_nothing_changes, world_begin, world_end) {
+CASE(handles, every_call_refuses_every_kind_of_bad_handle_and_nothing_changes, world_begin,
+     world_end) {
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         struct call call = calls[i];
-        refuse_all(call.function, call.kind, call.reports, false, call_plain, &call,
-                   call.function);
+        refuse_all(call.function, call.kind, call.reports, false, call_plain, &call, call.function);
     }
 }
 
@@ -307,12 +310,12 @@ CASE(handles, no_call_that_takes_a_handle_was_forgotten, world_begin, world_end)
                      takes_handle ? "has no row but takes" : "has a row but does not take");
     }
     for (size_t j = 0; j < COUNT_OF(calls); j++) {
-        cr_assert_not_null(declarations_find(declared, calls[j].function), "%s",
-                           calls[j].function);
+        cr_assert_not_null(declarations_find(declared, calls[j].function), "%s", calls[j].function);
     }
 }
 
-/* ---- handles in requests ----------------------------------------------------------------------- */
+/* ---- handles in requests -----------------------------------------------------------------------
+ */
 
 enum position { AT_FILE, AT_DIR, AT_NEW_DIR, AT_BUFFER, AT_SLICE, POSITIONS };
 
@@ -386,7 +389,8 @@ static int call_submit(uint64_t bits, void *ctx) {
     return code;
 }
 
-CASE(handles, every_operation_refuses_every_kind_of_bad_handle_and_nothing_changes, world_begin, world_end) {
+CASE(handles, every_operation_refuses_every_kind_of_bad_handle_and_nothing_changes, world_begin,
+     world_end) {
     for (uint16_t op = 0; op < SR_OP_COUNT; op++) {
         for (int position = 0; position < POSITIONS; position++) {
             if ((positions[op] & IN(position)) == 0) {
@@ -409,7 +413,8 @@ CASE(handles, no_operation_was_forgotten, world_begin, world_end) {
     }
 }
 
-CASE(handles, a_buffer_of_a_pool_that_is_not_attached_is_stale_for_the_ring, world_begin, world_end) {
+CASE(handles, a_buffer_of_a_pool_that_is_not_attached_is_stale_for_the_ring, world_begin,
+     world_end) {
     struct attempt attempt = {SR_OP_WRITE, AT_BUFFER};
     sr_pool *third = pool_make(BYTES, 2);
     const sr_buffer buffer = buffer_take(third);
@@ -423,7 +428,38 @@ CASE(handles, a_buffer_of_a_pool_that_is_not_attached_is_stale_for_the_ring, wor
     pool_end(&third);
 }
 
-/* ---- closing ---------------------------------------------------------------------------------- */
+/* An object whose slot is free must not be mistaken for the one that none, or any other bits, name.
+ */
+Test(handles, where_nothing_is_alive_no_handle_is) {
+    struct scale_random random = scale_random(2);
+    world.directory = directory_begin();
+    world.ring = ring_make(NULL);
+    world.pool = pool_make(BYTES, 2);
+    pool_attach(world.ring, world.pool);
+    for (uint32_t round = 0; round < 3; round++) { /* never used; used and free again */
+        uint64_t bits[64] = {0, UINT64_MAX, world.ended[BUFFER], world.ended[OP],
+                             world.ended[FILE_HANDLE]};
+        for (size_t i = 5; i < COUNT_OF(bits); i++) {
+            bits[i] = i < 32 ? i : scale_random_next(&random);
+        }
+        for (size_t i = 0; i < COUNT_OF(calls); i++) {
+            for (size_t j = 0; j < COUNT_OF(bits); j++) {
+                const int code = calls[i].call(bits[j]);
+                cr_assert_eq(code, SR_E_STALE, "%s, round %u, %llx: %s", calls[i].function, round,
+                             (unsigned long long)bits[j], sr_error_name(code));
+            }
+        }
+        make_ended();
+        (void)unlinkat(world.directory.fd, "closed", 0);
+        (void)unlinkat(world.directory.fd, "closed last", 0);
+    }
+    ring_end(&world.ring);
+    pool_end(&world.pool);
+    directory_end(&world.directory);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------
+ */
 
 CASE(handles, a_file_that_is_closing_takes_no_call_and_no_operation, world_begin, world_end) {
     int ends[2];

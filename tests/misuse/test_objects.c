@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every public call with NULL, with memory that is no object and with an object of another type in the
- * place of each object, and with NULL in the place of each output.
+ * Every public call with NULL, with memory that is no object and with an object of another type in
+ * the place of each object, and with NULL in the place of each output.
  */
 #include "unit/fixture.h"
 
@@ -40,7 +40,8 @@ static void objects_end(void) {
     assert_ok(sr_region_destroy(&region));
 }
 
-/* ---- calls with an object ------------------------------------------------------------------------- */
+/* ---- calls with an object
+ * ------------------------------------------------------------------------- */
 
 static long call_region_destroy(void *object) {
     sr_region *variable = object;
@@ -248,14 +249,15 @@ static const struct {
 
 /* Calls that take no object. */
 static const char *const without_object[] = {
-    "sr_strerror",       "sr_error_name",        "sr_version",       "sr_thread_self",
-    "sr_region_create",  "sr_region_adopt",      "sr_ring_create",   "sr_set_misuse_hook",
-    "sr_set_allocator",  "sr_quarantine_stats",  "sr_quarantine_sweep",
+    "sr_strerror",      "sr_error_name",       "sr_version",          "sr_thread_self",
+    "sr_region_create", "sr_region_adopt",     "sr_ring_create",      "sr_set_misuse_hook",
+    "sr_set_allocator", "sr_quarantine_stats", "sr_quarantine_sweep",
 };
 
 static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring "};
 
-/* ---- tests ------------------------------------------------------------------------------------ */
+/* ---- tests ------------------------------------------------------------------------------------
+ */
 
 struct snapshot {
     sr_ring_stats ring;
@@ -291,7 +293,8 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
     }
 }
 
-CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin, objects_end) {
+CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
+     objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
         void *const objects[TYPES] = {region, pool, ring};
         refuse(row, "NULL", NULL, calls[row].for_null);
@@ -334,12 +337,12 @@ CASE(objects, each_public_function_has_a_row_for_each_of_its_objects, objects_be
         cr_assert_not_null(declarations_find(declared, calls[row].function));
     }
     for (size_t j = 0; j < COUNT_OF(without_object); j++) {
-        cr_assert_not_null(declarations_find(declared, without_object[j]), "%s",
-                           without_object[j]);
+        cr_assert_not_null(declarations_find(declared, without_object[j]), "%s", without_object[j]);
     }
 }
 
-/* ---- NULL in other places ------------------------------------------------------------------------- */
+/* ---- NULL in other places
+ * ------------------------------------------------------------------------- */
 
 static int null_region_destroy(void) {
     return sr_region_destroy(NULL);
@@ -445,8 +448,7 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         cr_assert_eq(code, nulls[i].code, "%s: %s", nulls[i].function, sr_error_name(code));
         assert_misuse(nulls[i].function, nulls[i].code);
         const struct snapshot now = snapshot_take();
-        cr_assert_eq(memcmp(&before, &now, sizeof now), 0, "%s: stats changed",
-                     nulls[i].function);
+        cr_assert_eq(memcmp(&before, &now, sizeof now), 0, "%s: stats changed", nulls[i].function);
     }
 }
 
@@ -461,7 +463,8 @@ CASE(objects, outputs_that_may_be_null_may_be_null, objects_begin, objects_end) 
     assert_no_misuse();
 }
 
-/* ---- requests that are no requests ----------------------------------------------------------------- */
+/* ---- requests that are no requests
+ * ----------------------------------------------------------------- */
 
 CASE(objects, an_operation_or_a_flag_that_does_not_exist_is_refused, objects_begin, objects_end) {
     const uint16_t ops[] = {SR_OP_COUNT, SR_OP_COUNT + 1, 255, 256, UINT16_MAX};
@@ -481,7 +484,8 @@ CASE(objects, an_operation_or_a_flag_that_does_not_exist_is_refused, objects_beg
     cr_assert_eq(ring_stats(ring).submitted_total, 0);
 }
 
-CASE(objects, an_allocator_is_refused_when_it_is_incomplete_or_comes_too_late, objects_begin, objects_end) {
+CASE(objects, an_allocator_is_refused_when_it_is_incomplete_or_comes_too_late, objects_begin,
+     objects_end) {
     sr_allocator late = SR_ALLOCATOR_INIT;
     late.allocate = (void *(*)(size_t, void *))(uintptr_t)1;
     late.release = (void (*)(void *, void *))(uintptr_t)1;

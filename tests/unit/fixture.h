@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fixture: what the unit and misuse tests have in common: codes with their names in messages, a misuse
- * hook that remembers, rings and pools that must come to be, a directory that goes again, a child
- * process whose last words are read.
+ * Fixture: what the unit and misuse tests have in common: codes with their names in messages, a
+ * misuse hook that remembers, rings and pools that must come to be, a directory that goes again, a
+ * child process whose last words are read.
  */
 #ifndef SAFERING_TESTS_UNIT_FIXTURE_H
 #define SAFERING_TESTS_UNIT_FIXTURE_H
@@ -247,7 +247,8 @@ struct child_end {
     char words[16384]; /* what it wrote to stderr */
 };
 
-/* Runs @act in a forked child that ends with status 0 after it. Objects must be made in the child. */
+/* Runs @act in a forked child that ends with status 0 after it. Objects must be made in the child.
+ */
 static inline void child_run(void (*act)(void *ctx), void *ctx, struct child_end *out_end) {
     int ends[2];
     size_t used = 0;

@@ -23,8 +23,8 @@ Test(buffer, a_range_inside_of_the_buffer_is_given_at_its_place) {
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
         for (int access = SR_ACCESS_READ; access <= SR_ACCESS_WRITE; access++) {
             void *data = NULL;
-            assert_ok(sr_buffer_data(pool, buffer, ranges[i].offset, ranges[i].length, access,
-                                     &data));
+            assert_ok(
+                sr_buffer_data(pool, buffer, ranges[i].offset, ranges[i].length, access, &data));
             cr_assert_eq(data, (void *)(base + ranges[i].offset));
         }
     }
@@ -38,9 +38,9 @@ Test(buffer, a_range_that_leaves_the_buffer_is_refused_whatever_overflows) {
         size_t offset;
         size_t length;
     } ranges[] = {
-        {0, 0},        {500, 0},          {SIZE, 0},        {0, SIZE + 1},       {SIZE, 1},
-        {1, SIZE},     {SIZE - 1, 2},     {SIZE_MAX, 1},    {SIZE_MAX, 2},       {1, SIZE_MAX},
-        {0, SIZE_MAX}, {SIZE_MAX - 1, 3}, {0, 1ull << 32},  {1ull << 32, 1},     {5, (1ull << 32) + 1},
+        {0, 0},        {500, 0},          {SIZE, 0},       {0, SIZE + 1},   {SIZE, 1},
+        {1, SIZE},     {SIZE - 1, 2},     {SIZE_MAX, 1},   {SIZE_MAX, 2},   {1, SIZE_MAX},
+        {0, SIZE_MAX}, {SIZE_MAX - 1, 3}, {0, 1ull << 32}, {1ull << 32, 1}, {5, (1ull << 32) + 1},
     };
     misuse_watch();
     for (size_t i = 0; i < COUNT_OF(ranges); i++) {
@@ -122,7 +122,8 @@ Test(buffer, a_lent_buffer_is_neither_released_nor_transferred) {
     pool_end(&pool);
 }
 
-/* ---- transfer --------------------------------------------------------------------------------- */
+/* ---- transfer ---------------------------------------------------------------------------------
+ */
 
 struct handover {
     sr_pool *pool;

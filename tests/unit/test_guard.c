@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guards as a program meets them. Whether a touch of forbidden memory is caught can only be seen by dying
- * of it, so each such touch happens in a child whose report is read.
+ * Guards as a program meets them. Whether a touch of forbidden memory is caught can only be seen by
+ * dying of it, so each such touch happens in a child whose report is read.
  */
 #include "unit/fixture.h"
 
@@ -41,7 +41,7 @@ Test(guard, the_environment_decides_where_the_option_does_not) {
         const char *wish;
         uint32_t got;
     } wishes[] = {
-        {"poison", SR_GUARD_POISON}, {"off", SR_GUARD_OFF},  {"", SR_GUARD_OFF},
+        {"poison", SR_GUARD_POISON}, {"off", SR_GUARD_OFF},      {"", SR_GUARD_OFF},
         {"POISON", SR_GUARD_OFF},    {"nonsense", SR_GUARD_OFF},
     };
     for (size_t i = 0; i < COUNT_OF(wishes); i++) {
@@ -61,7 +61,8 @@ Test(guard, stats_tell_whether_address_sanitizer_is_there) {
     pool_end(&off);
 }
 
-/* ---- canaries --------------------------------------------------------------------------------- */
+/* ---- canaries ---------------------------------------------------------------------------------
+ */
 
 static const size_t canary_sizes[] = {64, 100, 101, 127, 1000, 4096, 5001};
 
@@ -132,7 +133,8 @@ Test(guard, without_a_guard_there_is_no_canary_and_no_check) {
     pool_end(&pool);
 }
 
-/* ---- poison ------------------------------------------------------------------------------------ */
+/* ---- poison ------------------------------------------------------------------------------------
+ */
 
 enum target {
     OWN_BYTES,           /* a held buffer: fine */
@@ -144,6 +146,7 @@ enum target {
     FREE_BUFFER,         /* released */
     NEVER_ACQUIRED,      /* the second of a pool of which the first is held */
     CANARY,              /* one byte behind */
+    MENDED_CANARY,       /* the same after an overrun was found and the canary written anew */
     AFTER_DESTROY        /* adopted memory whose pool is gone: fine */
 };
 
@@ -217,6 +220,14 @@ static void touch(void *ctx) {
     case CANARY:
         bytes[4096] = 1;
         break;
+    case MENDED_CANARY:
+        write_unseen((unsigned char *)&bytes[4100]);
+        if (sr_pool_release(pool, buffer) != SR_E_OVERRUN) {
+            return; /* not died: the test fails */
+        }
+        (void)buffer_take(pool); /* the same memory again: last in, first out */
+        bytes[4100] = 1;
+        break;
     case AFTER_DESTROY:
         break;
     }
@@ -238,6 +249,7 @@ static const struct {
     {"free buffer", FREE_BUFFER, true},
     {"buffer that was never acquired", NEVER_ACQUIRED, true},
     {"canary", CANARY, true},
+    {"mended canary", MENDED_CANARY, true},
 };
 
 Test(guard, address_sanitizer_stops_each_forbidden_touch_and_no_other) {

@@ -141,8 +141,8 @@ Test(handle, none_internal_and_free_kinds_are_refused_though_every_other_bit_is_
             /* What the entry itself holds: for a free one its next handle, marked FREE. */
             const uint64_t forged = with_kind(atomic_load(&table.table.entries[i].handle), kind);
             const bool is_live = forged == live;
-            cr_assert_eq(slot_of(&table, forged) != NO_SLOT, is_live,
-                         "kind %d of entry %u", (int)kind, i);
+            cr_assert_eq(slot_of(&table, forged) != NO_SLOT, is_live, "kind %d of entry %u",
+                         (int)kind, i);
             if (!is_live) {
                 cr_assert_not(sri_handle_disown(&table.table, forged));
             }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Handle tables with four generations for each owner number, compiled into this program, so that what
- * takes years with the natural width happens within a second here (docs/adr/0001).
+ * Handle tables with four generations for each owner number, compiled into this program, so that
+ * what takes years with the natural width happens within a second here (docs/adr/0001).
  */
 #undef SRI_GENERATION_BITS
 #define SRI_GENERATION_BITS 2
@@ -191,8 +191,8 @@ Test(handle_wear, a_worn_owner_number_is_not_taken_and_without_any_no_table_is_m
         atomic_store(&owner_ledger[SRI_KIND_BUFFER][owner], OWNER_SERIAL_WORN);
     }
     memset(&table, 0, sizeof table);
-    assert_code(
-        sri_handle_table_init(&table.table, SRI_KIND_BUFFER, table.memory, ENTRIES), SR_E_FULL);
+    assert_code(sri_handle_table_init(&table.table, SRI_KIND_BUFFER, table.memory, ENTRIES),
+                SR_E_FULL);
     cr_assert_null(table.table.entries);
     sri_handle_table_deinit(&table.table); /* of a table that was never made: allowed */
     atomic_store(&owner_ledger[SRI_KIND_BUFFER][4711], OWNER_SERIAL_WORN - 1);

@@ -24,7 +24,8 @@ Test(hooks, without_a_hook_misuse_is_refused_all_the_same) {
     pool_end(&pool);
 }
 
-/* ---- allocator -------------------------------------------------------------------------------- */
+/* ---- allocator --------------------------------------------------------------------------------
+ */
 
 struct ledger {
     uint32_t allocated;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The borrow rule, byte by byte: a model counts for each byte of each buffer who has it, and every answer
- * of the library must agree with that.
+ * The borrow rule, byte by byte: a model counts for each byte of each buffer who has it, and every
+ * answer of the library must agree with that.
  */
 #include "unit/fixture.h"
 
@@ -72,8 +72,7 @@ static void begin_loan(struct model *model, struct lent *lent) {
     lent->buffer = draw(model, BUFFERS);
     lent->writer = draw(model, 2) == 0;
     draw_range(model, &lent->begin, &lent->length);
-    const bool allowed =
-        model_allows(model, lent->buffer, lent->begin, lent->length, lent->writer);
+    const bool allowed = model_allows(model, lent->buffer, lent->begin, lent->length, lent->writer);
     const int code = sri_loan_begin(model->pool, model->handles[lent->buffer].bits, lent->begin,
                                     lent->length, lent->writer, &lent->loan, &memory);
     cr_assert_eq(code, allowed ? 0 : SR_E_LENT, "%s [%u, +%u) of buffer %u: %s",

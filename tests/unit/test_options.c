@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Options and stats of other sizes than ours: those of older callers, of newer ones, and nonsense. */
+/* Options and stats of other sizes than ours: those of older callers, of newer ones, and nonsense.
+ */
 #include "unit/fixture.h"
 
 #include "core/check.h"
@@ -106,7 +107,8 @@ Test(options, stats_of_a_size_that_was_never_set_are_refused) {
     cr_assert_not(sri_stats_size_is_valid(4097));
 }
 
-/* ---- the same through every public call that takes options --------------------------------------- */
+/* ---- the same through every public call that takes options
+ * --------------------------------------- */
 
 static sr_ring *ring;
 static sr_pool *pool;

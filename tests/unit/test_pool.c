@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "unit/fixture.h"
 
-#include "support/valgrind.h"
 #include "support/baseline.h"
+#include "support/valgrind.h"
 
 static void assert_counts(sr_pool *pool, uint32_t free_count, uint32_t held_count) {
     const sr_pool_stats stats = pool_stats(pool);
@@ -100,7 +100,8 @@ Test(pool, a_buffer_is_released_once) {
     pool_end(&pool);
 }
 
-/* ---- options ---------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------------
+ */
 
 Test(pool, options_outside_of_their_ranges_are_refused) {
     const sr_pool_options good = SR_POOL_OPTIONS_INIT;
@@ -173,9 +174,8 @@ Test(pool, buffers_have_the_alignment_that_was_asked_for) {
         uint32_t asked;
         size_t got;
     } cases[] = {
-        {64, 0, 64},      {100, 0, 64},    {4095, 0, 64},     {4096, 0, 4096},
-        {5000, 0, 4096},  {100, 512, 512}, {100, 4096, 4096}, {4096, 64, 64},
-        {5000, 64, 64},
+        {64, 0, 64},     {100, 0, 64},      {4095, 0, 64},  {4096, 0, 4096}, {5000, 0, 4096},
+        {100, 512, 512}, {100, 4096, 4096}, {4096, 64, 64}, {5000, 64, 64},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         sr_pool_options options = SR_POOL_OPTIONS_INIT;
@@ -232,7 +232,8 @@ Test(pool, buffers_come_from_the_region_that_was_given) {
     assert_ok(sr_region_destroy(&region));
 }
 
-/* ---- accounts --------------------------------------------------------------------------------- */
+/* ---- accounts ---------------------------------------------------------------------------------
+ */
 
 Test(pool, bytes_are_charged_to_the_account_that_was_named) {
     sr_pool *pool = pool_make(1000, 10);
@@ -331,7 +332,8 @@ Test(pool, a_refused_acquire_opens_no_account) {
     pool_end(&pool);
 }
 
-/* ---- other threads ------------------------------------------------------------------------------ */
+/* ---- other threads ------------------------------------------------------------------------------
+ */
 
 struct remote {
     sr_pool *pool;
@@ -454,7 +456,8 @@ Test(pool, a_forked_child_is_refused_and_may_destroy_its_copy) {
     pool_end(&remote.pool);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 Test(pool, an_attached_pool_is_not_destroyed_one_with_held_buffers_is) {
     sr_ring *ring = ring_make(NULL);

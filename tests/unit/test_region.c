@@ -51,8 +51,10 @@ Test(region, sizes_and_alignments_outside_of_the_limits_are_refused) {
         size_t size_bytes;
         size_t alignment_bytes;
     } bad[] = {
-        {0, PAGE},        {((size_t)1 << 40) + 1, PAGE}, {SIZE_MAX, PAGE}, {PAGE, 0},
-        {PAGE, 2048},     {PAGE, PAGE + 1},              {PAGE, 3 * PAGE}, {PAGE, (size_t)1 << 31},
+        {0, PAGE},        {((size_t)1 << 40) + 1, PAGE},
+        {SIZE_MAX, PAGE}, {PAGE, 0},
+        {PAGE, 2048},     {PAGE, PAGE + 1},
+        {PAGE, 3 * PAGE}, {PAGE, (size_t)1 << 31},
         {PAGE, SIZE_MAX},
     };
     misuse_watch();
@@ -66,7 +68,8 @@ Test(region, sizes_and_alignments_outside_of_the_limits_are_refused) {
     }
 }
 
-/* ---- guard pages and fork: seen by the death of a child ------------------------------------------- */
+/* ---- guard pages and fork: seen by the death of a child
+ * ------------------------------------------- */
 
 enum where { BEFORE, FIRST, LAST, BEHIND };
 
@@ -142,7 +145,8 @@ Test(region, a_forked_child_may_destroy_its_copy) {
     region_end(&region);
 }
 
-/* ---- adopted memory --------------------------------------------------------------------------- */
+/* ---- adopted memory ---------------------------------------------------------------------------
+ */
 
 Test(region, adopted_memory_is_used_as_it_is_and_stays_mapped) {
     unsigned char *memory =
@@ -166,8 +170,8 @@ Test(region, memory_that_is_not_whole_pages_is_not_adopted) {
         void *memory;
         size_t size_bytes;
     } bad[] = {
-        {NULL, PAGE},           {memory, 0},        {memory, PAGE - 1},
-        {memory + 64, PAGE},    {memory, PAGE + 1}, {memory, ((size_t)1 << 40) + PAGE},
+        {NULL, PAGE},          {memory, 0},        {memory, PAGE - 1},
+        {memory + 64, PAGE},   {memory, PAGE + 1}, {memory, ((size_t)1 << 40) + PAGE},
         {memory + 2048, 2048},
     };
     misuse_watch();
@@ -181,7 +185,8 @@ Test(region, memory_that_is_not_whole_pages_is_not_adopted) {
     assert_misuse("sr_region_adopt", -EINVAL);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 Test(region, a_region_in_use_is_not_destroyed_and_serves_one_pool_at_a_time) {
     sr_pool_options options = SR_POOL_OPTIONS_INIT;

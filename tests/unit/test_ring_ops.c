@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every operation once with success and once with failure, through the whole library and the real kernel.
- * The table has a place for each SR_OP_*; an empty one fails.
+ * Every operation once with success and once with failure, through the whole library and the real
+ * kernel. The table has a place for each SR_OP_*; an empty one fails.
  */
 #include "unit/fixture.h"
 
@@ -60,7 +60,8 @@ static void end(void) {
     directory_end(&directory);
 }
 
-/* ---- helpers ---------------------------------------------------------------------------------- */
+/* ---- helpers ----------------------------------------------------------------------------------
+ */
 
 static struct stat status_of(const char *name) {
     struct stat status;
@@ -134,7 +135,8 @@ static void assert_slices_hold(const sr_slice *slices, sr_buffer in_second, size
     (void)slices;
 }
 
-/* ---- one success and one failure each ------------------------------------------------------------ */
+/* ---- one success and one failure each
+ * ------------------------------------------------------------ */
 
 static void nop_works(void) {
     sr_request request = request_of(SR_OP_NOP);
@@ -684,7 +686,8 @@ Test(ring_ops, each_operation_fails_as_documented) {
     }
 }
 
-/* ---- more than one case each ----------------------------------------------------------------------- */
+/* ---- more than one case each
+ * ----------------------------------------------------------------------- */
 
 CASE(ring_ops, a_directory_of_none_is_the_working_directory, begin, end) {
     char here[4096];
@@ -948,7 +951,8 @@ CASE(ring_ops, each_operation_also_runs_in_a_kernel_worker, begin, end) {
     }
 }
 
-/* ---- madvise and registered pages ---------------------------------------------------------------- */
+/* ---- madvise and registered pages
+ * ---------------------------------------------------------------- */
 
 static void read_into_discarded(void) {
     unsigned char *bytes = buffer_bytes(pool, buffer, BYTES);
@@ -1016,7 +1020,8 @@ CASE(ring_ops, pages_that_another_ring_has_registered_are_not_discarded, begin, 
     pool_attach(ring, pool);
 }
 
-/* ---- kernels that lack an operation ---------------------------------------------------------------- */
+/* ---- kernels that lack an operation
+ * ---------------------------------------------------------------- */
 
 Test(ring_ops, what_the_kernel_lacks_is_done_by_a_system_call_where_there_is_one) {
     failing_install();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every option does something that can be seen (DESIGN P10): those of rings and requests here; of pools in
- * test_pool.c and test_guard.c, of regions in test_region.c, of waits in test_ring_wait.c, of files
- * and the allocator below and in test_hooks.c.
+ * Every option does something that can be seen (DESIGN P10): those of rings and requests here; of
+ * pools in test_pool.c and test_guard.c, of regions in test_region.c, of waits in test_ring_wait.c,
+ * of files and the allocator below and in test_hooks.c.
  */
 #include "unit/fixture.h"
 
@@ -127,7 +127,8 @@ Test(ring_options, the_smallest_and_the_largest_values_work) {
     ring_end(&ring);
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------ */
+/* ---- sizes ------------------------------------------------------------------------------------
+ */
 
 Test(ring_options, entries_is_how_many_operations_wait_to_be_sent) {
     const uint32_t asked[] = {1, 2, 3, 4, 100, 128, 129};
@@ -204,7 +205,8 @@ Test(ring_options, files_max_is_how_many_files_are_kept) {
     ring_end(&ring);
 }
 
-/* ---- fixed files ------------------------------------------------------------------------------ */
+/* ---- fixed files ------------------------------------------------------------------------------
+ */
 
 Test(ring_options, fixed_files_is_how_many_files_may_be_fixed) {
     sr_ring_options options = defaults();
@@ -282,7 +284,8 @@ Test(ring_options, flags_of_a_file_that_do_not_exist_are_refused) {
     ring_end(&ring);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------ */
+/* ---- pools ------------------------------------------------------------------------------------
+ */
 
 Test(ring_options, pools_max_is_how_many_pools_may_be_attached) {
     sr_ring_options options = defaults();
@@ -350,7 +353,8 @@ Test(ring_options, an_attached_pool_is_registered_or_plain_and_the_stats_say_whi
     failing_remove();
 }
 
-/* ---- hooks and time ----------------------------------------------------------------------------- */
+/* ---- hooks and time -----------------------------------------------------------------------------
+ */
 
 struct event {
     int event;
@@ -571,7 +575,8 @@ Test(ring_options, workers_max_is_how_many_blocking_operations_run_at_once) {
     slowfs_stop(&fs);
 }
 
-/* ---- flags of requests and of close ---------------------------------------------------------------- */
+/* ---- flags of requests and of close
+ * ---------------------------------------------------------------- */
 
 /* Threads of this process that the kernel made to work for a ring. */
 static uint32_t kernel_workers(void) {

@@ -85,7 +85,8 @@ static void assert_took(uint64_t start_ns, uint64_t least_ns, uint64_t most_ns) 
               (unsigned long long)took_ns / 1000);
 }
 
-/* ---- how many --------------------------------------------------------------------------------- */
+/* ---- how many ---------------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, a_count_of_none_looks_and_does_not_wait, begin, end) {
     assert_code(wait_for(0, SR_FOREVER, NULL), 0);
@@ -182,7 +183,8 @@ CASE(ring_wait, what_a_callback_submits_counts_in_the_same_wait, begin, end) {
     assert_code(wait_for(2, SR_FOREVER, NULL), 1);
 }
 
-/* ---- how long --------------------------------------------------------------------------------- */
+/* ---- how long ---------------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, the_time_given_is_waited_and_not_more, begin, end) {
     (void)submit_timeout(HOUR);
@@ -215,7 +217,8 @@ CASE(ring_wait, times_near_the_end_of_the_clock_do_not_wrap, begin, end) {
     }
 }
 
-/* ---- signals ---------------------------------------------------------------------------------- */
+/* ---- signals ----------------------------------------------------------------------------------
+ */
 
 static volatile sig_atomic_t signals_handled;
 
@@ -340,7 +343,8 @@ CASE(ring_wait, options_that_make_no_sense_are_refused_and_nothing_is_sent, begi
     assert_code(wait_for(1, SR_FOREVER, NULL), 1);
 }
 
-/* ---- callbacks -------------------------------------------------------------------------------- */
+/* ---- callbacks --------------------------------------------------------------------------------
+ */
 
 #define CALLS_MAX 256
 
@@ -545,7 +549,8 @@ CASE(ring_wait, an_abandoned_operation_never_calls_back, begin, end) {
     cr_assert_eq(ring_stats(ring).ops_in_flight, 0);
 }
 
-/* ---- what comes out --------------------------------------------------------------------------- */
+/* ---- what comes out ---------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, tag_and_ctx_come_back_with_their_operation, begin, end) {
     static char places[100];
@@ -618,7 +623,8 @@ Test(ring_wait, callbacks_do_not_fill_the_array) {
     end();
 }
 
-/* ---- deadlines -------------------------------------------------------------------------------- */
+/* ---- deadlines --------------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, a_deadline_cancels_and_says_so, begin, end) {
     sr_request request = endless_read();
@@ -683,7 +689,8 @@ CASE(ring_wait, a_deadline_that_has_passed_before_the_wait_is_seen_at_once, begi
     cr_assert_neq(completion.flags & SR_COMPLETION_DEADLINE_HIT, 0);
 }
 
-/* ---- cancel and abandon ------------------------------------------------------------------------- */
+/* ---- cancel and abandon -------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, cancelling_is_asking_and_may_be_done_twice, begin, end) {
     sr_request request = endless_read();
@@ -743,7 +750,8 @@ CASE(ring_wait, abandoning_gives_the_one_outcome_now_and_the_buffer_comes_back_l
     cr_assert_eq(ring_stats(ring).bytes_quarantined, 0);
 }
 
-CASE(ring_wait, abandoning_one_operation_takes_the_buffer_from_the_other_that_shares_it, begin, end) {
+CASE(ring_wait, abandoning_one_operation_takes_the_buffer_from_the_other_that_shares_it, begin,
+     end) {
     void *data = NULL;
     sr_request first = endless_read();
     sr_request second = first;
@@ -764,7 +772,8 @@ CASE(ring_wait, abandoning_one_operation_takes_the_buffer_from_the_other_that_sh
     cr_assert_eq(pool_stats(pool).free_count, 8);
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------
+ */
 
 CASE(ring_wait, flushing_tells_how_many_were_sent, begin, end) {
     assert_code(sr_ring_flush(ring), 0);
