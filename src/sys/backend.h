@@ -30,6 +30,9 @@ struct sri_queue_config {
     uint32_t fixed_files;
     uint32_t fixed_buffers;
     uint32_t workers_max;
+    /* Restrictions: what the queue may carry, one flag per IORING_OP_*; NULL for everything. What
+     * is not allowed completes with -EACCES. */
+    const uint8_t *ops_allowed;
 };
 
 /* Submission and completion queue. Between two calls of the backend it belongs to the ring's owner.
@@ -101,6 +104,14 @@ struct sri_backend {
     /* @memory NULL clears it. */
     int (*queue_set_buffer)(struct sri_queue *queue, uint32_t slot, void *memory,
                             size_t size_bytes);
+    /* A ring of provided buffers that operations with IOSQE_BUFFER_SELECT and buf_group @group take
+     * from. The caller fills @memory (@entries, a power of two) and stores its tail with release
+     * order; it must stay mapped until the ring is removed or the lifeline hangs up. */
+    int (*queue_add_buffer_ring)(struct sri_queue *queue, uint16_t group,
+                                 struct io_uring_buf_ring *memory, uint32_t entries);
+    int (*queue_remove_buffer_ring)(struct sri_queue *queue, uint16_t group);
+    /* An eventfd that is signalled when completions arrive; -1 ends that. */
+    int (*queue_set_event_fd)(struct sri_queue *queue, int fd);
 
     /* -- memory ------------------------------------------------------------------------------- */
     int (*map)(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping);

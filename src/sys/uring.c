@@ -44,7 +44,7 @@ static int setup_by_trying(const struct sri_queue_config *config, struct io_urin
     int code = -EINVAL;
     for (size_t i = 0; i < sizeof setup_ladder / sizeof setup_ladder[0] && code == -EINVAL; i++) {
         *out_params = (struct io_uring_params){
-            .flags = setup_ladder[i],
+            .flags = setup_ladder[i] | (config->ops_allowed != NULL ? IORING_SETUP_R_DISABLED : 0u),
             .cq_entries = config->cq_entries,
         };
         code = io_uring_queue_init_params(config->sq_entries, uring, out_params);
@@ -110,6 +110,40 @@ static void adopt_layout(struct io_uring *uring, const struct io_uring_params *p
     }
 }
 
+/* What a locked-down ring may still be asked to do: the opcodes of the list, with any flags, and
+ * the registrations that the library makes while the ring lives. */
+static int restrict_ring(const struct io_uring *uring, const struct sri_queue *queue,
+                         const uint8_t *ops_allowed) {
+    static const uint8_t registrations[] = {
+        IORING_REGISTER_ENABLE_RINGS,   IORING_REGISTER_FILES_UPDATE, IORING_REGISTER_PBUF_RING,
+        IORING_REGISTER_BUFFERS_UPDATE, IORING_UNREGISTER_PBUF_RING,  IORING_REGISTER_EVENTFD,
+        IORING_UNREGISTER_RING_FDS,     IORING_UNREGISTER_EVENTFD,
+    };
+    struct io_uring_restriction list[256 + sizeof registrations + 1];
+    uint32_t count = 0;
+    memset(list, 0, sizeof list);
+    for (uint32_t op = 0; op < 256; op++) {
+        if (ops_allowed[op] != 0 && queue->op_supported[op] != 0) {
+            list[count].opcode = IORING_RESTRICTION_SQE_OP;
+            list[count++].sqe_op = (uint8_t)op;
+        }
+    }
+    for (size_t i = 0; i < sizeof registrations; i++) {
+        list[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+        list[count++].register_op = registrations[i];
+    }
+    list[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+    list[count++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_ASYNC | IOSQE_BUFFER_SELECT;
+    /* liburing 2.3 declares the two calls and does not export them. */
+    int code =
+        io_uring_register((unsigned int)uring->ring_fd, IORING_REGISTER_RESTRICTIONS, list, count);
+    if (code == 0) {
+        code =
+            io_uring_register((unsigned int)uring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    }
+    return code < 0 ? code : 0;
+}
+
 static int register_resources(struct io_uring *uring, const struct sri_queue_config *config,
                               struct sri_queue *queue) {
     const int code = open_lifeline(uring, queue, config->fixed_files);
@@ -123,7 +157,7 @@ static int register_resources(struct io_uring *uring, const struct sri_queue_con
         queue->workers_error = io_uring_register_iowq_max_workers(uring, limits);
     }
     queue->fd_registered = io_uring_register_ring_fd(uring) == 1;
-    return 0;
+    return config->ops_allowed != NULL ? restrict_ring(uring, queue, config->ops_allowed) : 0;
 }
 
 static int uring_open(const struct sri_backend *backend, const struct sri_queue_config *config,
@@ -211,6 +245,25 @@ static int uring_set_buffer(struct sri_queue *queue, uint32_t slot, void *memory
     return code < 0 ? code : 0;
 }
 
+static int uring_add_buffer_ring(struct sri_queue *queue, uint16_t group,
+                                 struct io_uring_buf_ring *memory, uint32_t entries) {
+    struct io_uring_buf_reg reg = {
+        .ring_addr = (uintptr_t)memory,
+        .ring_entries = entries,
+        .bgid = group,
+    };
+    return io_uring_register_buf_ring(uring_of(queue), &reg, 0);
+}
+
+static int uring_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
+    return io_uring_unregister_buf_ring(uring_of(queue), group);
+}
+
+static int uring_set_event_fd(struct sri_queue *queue, int fd) {
+    return fd >= 0 ? io_uring_register_eventfd(uring_of(queue), fd)
+                   : io_uring_unregister_eventfd(uring_of(queue));
+}
+
 static int os_close(int fd) {
     return close(fd) == 0 ? 0 : -errno;
 }
@@ -270,6 +323,9 @@ const struct sri_backend sri_backend_uring = {
     .queue_enter = uring_enter,
     .queue_set_file = uring_set_file,
     .queue_set_buffer = uring_set_buffer,
+    .queue_add_buffer_ring = uring_add_buffer_ring,
+    .queue_remove_buffer_ring = uring_remove_buffer_ring,
+    .queue_set_event_fd = uring_set_event_fd,
     .map = sri_memory_map,
     .unmap = sri_memory_unmap,
     .allocate = sri_memory_allocate,

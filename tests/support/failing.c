@@ -155,6 +155,22 @@ static int wrap_set_buffer(struct sri_queue *queue, uint32_t slot, void *memory,
     return code != 0 ? code : real()->queue_set_buffer(queue, slot, memory, size_bytes);
 }
 
+static int wrap_add_buffer_ring(struct sri_queue *queue, uint16_t group,
+                                struct io_uring_buf_ring *memory, uint32_t entries) {
+    const int code = called(FAILING_QUEUE_ADD_BUFFER_RING);
+    return code != 0 ? code : real()->queue_add_buffer_ring(queue, group, memory, entries);
+}
+
+static int wrap_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
+    const int code = called(FAILING_QUEUE_REMOVE_BUFFER_RING);
+    return code != 0 ? code : real()->queue_remove_buffer_ring(queue, group);
+}
+
+static int wrap_set_event_fd(struct sri_queue *queue, int fd) {
+    const int code = called(FAILING_QUEUE_SET_EVENT_FD);
+    return code != 0 ? code : real()->queue_set_event_fd(queue, fd);
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 static int wrap_map(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping) {
@@ -241,6 +257,9 @@ static const struct sri_backend wrapper = {
     .queue_enter = wrap_enter,
     .queue_set_file = wrap_set_file,
     .queue_set_buffer = wrap_set_buffer,
+    .queue_add_buffer_ring = wrap_add_buffer_ring,
+    .queue_remove_buffer_ring = wrap_remove_buffer_ring,
+    .queue_set_event_fd = wrap_set_event_fd,
     .map = wrap_map,
     .unmap = wrap_unmap,
     .allocate = wrap_allocate,
