@@ -529,10 +529,11 @@ typedef struct sr_quarantine_counts {
     uint64_t bytes;      /* of buffers lent to these */
     uint64_t rings_total;
     uint64_t swept_total;
+    uint64_t descriptors_closed_total; /* that late opens brought and nobody would have read */
 } sr_quarantine_counts;
 
 #define SR_QUARANTINE_STATS_INIT                                                                   \
-    (SR_LITERAL(sr_quarantine_counts){sizeof(sr_quarantine_counts), 0, 0, 0, 0, 0})
+    (SR_LITERAL(sr_quarantine_counts){sizeof(sr_quarantine_counts), 0, 0, 0, 0, 0, 0})
 
 /**
  * sr_quarantine_stats() - list what is in quarantine, without sweeping
@@ -546,8 +547,11 @@ SR_API SR_MUST_USE int sr_quarantine_stats(sr_quarantine_counts *out_stats);
  * sr_quarantine_sweep() - free what the kernel has let go of
  * @timeout_ns:  wait at most this long for the quarantine to become empty; 0 to look only
  *
+ * A ring that was destroyed while a file was being opened waits for its owner thread to sweep (or
+ * to end): only that thread can receive the descriptor, and closes it.
+ *
  * Return:  rings that are still in quarantine.
- * Thread:  any.     Blocks: up to @timeout_ns.
+ * Thread:  any; see above.     Blocks: up to @timeout_ns.
  * Kernel:  poll(2) on the pipe whose other end the kernel closes with the ring.
  */
 SR_API SR_MUST_USE int sr_quarantine_sweep(uint64_t timeout_ns);

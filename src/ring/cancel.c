@@ -86,7 +86,7 @@ int sr_op_cancel(sr_ring *ring, sr_op op) {
     return 0;
 }
 
-static void quarantine_loans(sr_ring *ring, struct sri_op *op) {
+void sri_op_quarantine_loans(sr_ring *ring, struct sri_op *op) {
     if (op->pool != SRI_POOL_NONE) {
         sri_loan_quarantine(ring->pools[op->pool].pool, &op->loan);
     }
@@ -94,7 +94,6 @@ static void quarantine_loans(sr_ring *ring, struct sri_op *op) {
     for (uint32_t i = 0; vector != NULL && i < vector->count; i++) {
         sri_loan_quarantine(ring->pools[vector->slices[i].pool].pool, &vector->slices[i].loan);
     }
-    ring->bytes_quarantined += sri_op_lent_bytes(op);
 }
 
 int sr_op_abandon(sr_ring *ring, sr_op op, sr_completion *out_completion) {
@@ -116,7 +115,8 @@ int sr_op_abandon(sr_ring *ring, sr_op op, sr_completion *out_completion) {
     found->flags |= SRI_OP_ABANDONED;
     ring->ops.abandoned_count++;
     ring->stats.abandoned_total++;
-    quarantine_loans(ring, found);
+    sri_op_quarantine_loans(ring, found);
+    ring->bytes_quarantined += sri_op_lent_bytes(found);
     sri_ring_trace(ring, SR_TRACE_COMPLETE, found->handle, found->tag, SR_E_TIMEOUT);
     return 0;
 }

@@ -2,6 +2,9 @@
 /*
  * The end of a ring: unsend, cancel, drain, close; what the kernel keeps beyond the time limit goes
  * to the quarantine. Nothing that the kernel may still write to is freed here.
+ *
+ * A ring that still has opens in the kernel lingers there with its queue open: only a completion
+ * tells which descriptor is to be closed, and only the owner thread can take it.
  */
 #include "ring/ring.h"
 
@@ -60,25 +63,27 @@ static void cancel_all(sr_ring *ring) {
     ring->stats.cancels_total++;
 }
 
+/* Asks for the end of everything, waits at most @timeout_ns for something to end, and takes it. */
+static void drain_step(sr_ring *ring, uint64_t timeout_ns) {
+    const struct sri_wait wait = {.count_min = timeout_ns > 0, .timeout_ns = timeout_ns};
+    if (!sri_queue_is_full(&ring->queue)) {
+        cancel_all(ring); /* more than once: see SRI_CANCEL_AGAIN_NS */
+    }
+    const int code = sri_ring_enter(ring, &wait);
+    if (code < 0 && code != -ETIME && code != -EINTR && timeout_ns > 0) {
+        ring->queue.backend->pause(REFUSED_PAUSE_NS);
+    }
+    ring->completions_count = 0;
+    sri_ring_reap(ring);
+}
+
 static void drain(sr_ring *ring) {
     const struct sri_backend *backend = ring->queue.backend;
     const uint64_t start_ns = backend->now_ns();
     uint64_t passed_ns = 0;
     do {
         const uint64_t left_ns = ring->drain_timeout_ns - passed_ns;
-        const struct sri_wait wait = {
-            .count_min = 1,
-            .timeout_ns = left_ns < SRI_CANCEL_AGAIN_NS ? left_ns : SRI_CANCEL_AGAIN_NS,
-        };
-        if (!sri_queue_is_full(&ring->queue)) {
-            cancel_all(ring); /* more than once: see SRI_CANCEL_AGAIN_NS */
-        }
-        const int code = sri_ring_enter(ring, &wait);
-        if (code < 0 && code != -ETIME && code != -EINTR) {
-            backend->pause(REFUSED_PAUSE_NS);
-        }
-        ring->completions_count = 0;
-        sri_ring_reap(ring);
+        drain_step(ring, left_ns < SRI_CANCEL_AGAIN_NS ? left_ns : SRI_CANCEL_AGAIN_NS);
         passed_ns = backend->now_ns() - start_ns;
     } while (!is_drained(ring) && passed_ns < ring->drain_timeout_ns);
 }
@@ -92,6 +97,11 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
             file->state == SRI_FILE_CLOSING && file->closer == NULL && closer != SRI_CLOSER_CHILD;
         if ((file->state == SRI_FILE_OPEN || file->state == SRI_FILE_CLOSING) && !kernel_closes) {
             (void)ring->queue.backend->fd_close(file->fd); /* nobody is there to hear of an error */
+            /* From now on it looks like one that the kernel has closed. */
+            file->closer = NULL;
+            if (file->state == SRI_FILE_OPEN) {
+                sri_file_move(file, SRI_FILE_CLOSING);
+            }
         }
     }
 }
@@ -104,6 +114,40 @@ static void destroy_in_child(sr_ring *ring) {
     sri_ring_free(ring);
 }
 
+/* Whether the kernel may yet hand out a descriptor that only the queue would tell of. */
+static bool expects_descriptors(const sr_ring *ring) {
+    for (uint32_t i = 0; i < ring->ops.count_max; i++) {
+        const struct sri_op *op = &ring->ops.list[i];
+        if (op->state != SRI_OP_FREE && op->opcode == SR_OP_OPENAT) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last step of every ring: its queue goes, and with it what the kernel does not hold. */
+static bool close_for_good(sr_ring *ring, enum sri_closer closer) {
+    close_files(ring, closer);
+    ring->queue.backend->queue_close(&ring->queue, closer);
+    if (closer != SRI_CLOSER_OWNER || !is_drained(ring)) {
+        return false;
+    }
+    sri_ring_let_pools_go(ring);
+    sri_ring_free(ring);
+    return true;
+}
+
+bool sri_ring_linger(sr_ring *ring, uint64_t *out_descriptors_closed) {
+    const bool owner = ring->owner_key == sri_owner_key();
+    const uint64_t closed_before = ring->stats.descriptors_closed_total;
+    if (owner) {
+        drain_step(ring, 0);
+    }
+    *out_descriptors_closed = ring->stats.descriptors_closed_total - closed_before;
+    ring->lingers = owner && expects_descriptors(ring);
+    return !ring->lingers && close_for_good(ring, owner ? SRI_CLOSER_OWNER : SRI_CLOSER_OTHER);
+}
+
 static int destroy(sr_ring *ring, enum sri_closer closer) {
     ring->completions_count = 0;
     disinherit(ring);
@@ -113,14 +157,14 @@ static int destroy(sr_ring *ring, enum sri_closer closer) {
     if (closer == SRI_CLOSER_OWNER && !is_drained(ring)) {
         drain(ring);
     }
-    close_files(ring, closer);
-    ring->queue.backend->queue_close(&ring->queue, closer);
-    if (is_drained(ring) && closer == SRI_CLOSER_OWNER) {
-        sri_ring_let_pools_go(ring);
-        sri_ring_free(ring);
+    ring->magic = 0;
+    ring->on_trace = NULL; /* what it points to may be gone when the last operation ends */
+    ring->lingers = closer == SRI_CLOSER_OWNER && expects_descriptors(ring);
+    if (ring->lingers) {
+        close_files(ring, closer);
+    } else if (close_for_good(ring, closer)) {
         return 0;
     }
-    ring->magic = 0;
     sri_quarantine_add(ring); /* takes it: another thread may free it at once */
     return SR_E_IN_FLIGHT;
 }

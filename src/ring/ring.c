@@ -218,11 +218,12 @@ static void let_pool_go(const struct sri_ring_pool *place) {
 }
 
 void sri_ring_let_pools_go(sr_ring *ring) {
-    for (uint32_t i = 0; i < ring->pools_max; i++) {
+    for (uint32_t i = 0; i < ring->pools_max && !ring->pools_let_go; i++) {
         if (ring->pools[i].pool != NULL) {
             let_pool_go(&ring->pools[i]);
         }
     }
+    ring->pools_let_go = true;
 }
 
 static struct sri_ring_pool *place_of(sr_ring *ring, const sr_pool *pool) {

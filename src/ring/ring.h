@@ -75,9 +75,13 @@ struct sr_ring {
     uint64_t cancel_again_ns; /* when to ask again; 0: no need */
     uint64_t bytes_quarantined;
     sr_ring_stats stats; /* the counters in it; the rest is filled when asked */
+    /* Of a destroyed ring. */
     struct sr_ring *quarantine_next;
     uint32_t quarantine_ops;
     uint64_t quarantine_bytes;
+    uint64_t quarantine_look; /* the sweep that looked at it last */
+    bool lingers;             /* its queue is open: there are descriptors to come */
+    bool pools_let_go;
 };
 
 static inline bool sri_ring_is_valid(const sr_ring *ring) {
@@ -123,7 +127,8 @@ static inline uint32_t sri_ring_fixed_buffer(const struct sri_ring_pool *place, 
                                     : place->buffer_first + slot / place->slots_per_buffer;
 }
 
-/* Ends the attachment of all pools, as far as the pools know of it. */
+/* Ends the attachment of all pools, once, as far as the pools know of it. What is lent of them must
+ * be in quarantine. */
 void sri_ring_let_pools_go(sr_ring *ring);
 
 /* Frees everything; nothing may be in flight, the queue is closed. */
@@ -161,6 +166,8 @@ void sri_op_end_loans(sr_ring *ring, struct sri_op *op, uint64_t bytes_done);
 uint64_t sri_op_lent_bytes(const struct sri_op *op);
 /* Counts a page-replacing madvise, if @op is one, out of its pool. */
 void sri_op_end_discard(sr_ring *ring, const struct sri_op *op);
+/* Takes the buffers of an operation from their holder, until it ends. */
+void sri_op_quarantine_loans(sr_ring *ring, struct sri_op *op);
 /* What was transferred before the outcome that is at hand. */
 void sri_op_describe(const sr_ring *ring, const struct sri_op *op, int64_t result,
                      sr_completion *out_completion);
@@ -202,8 +209,16 @@ void sri_ring_drop_fd(sr_ring *ring, int fd);
 /* -- quarantine.c -------------------------------------------------------------------------------
  */
 
-/* Takes a ring whose queue is closed but not let go of. Its pools stay alive through the buffers
- * lent. */
+/* Takes a destroyed ring: closed but not let go of, or lingering. Its pools stay alive through the
+ * buffers lent. */
 void sri_quarantine_add(sr_ring *ring);
+
+/* -- destroy.c ----------------------------------------------------------------------------------
+ */
+
+/* Takes what has ended of a lingering ring, on its owner thread or after its end. When it has no
+ * descriptors to wait for it is closed; true: and freed, because the kernel holds nothing.
+ * *out_descriptors_closed: that came and that nobody wanted. */
+bool sri_ring_linger(sr_ring *ring, uint64_t *out_descriptors_closed);
 
 #endif

@@ -763,14 +763,18 @@ static int close_descriptors_of(const char *path) {
     return count;
 }
 
-/* The one known limit of P7 (docs/KERNEL.md): nobody can read the result any more, so the descriptor stays.
- * It must be no more than that: one descriptor, nothing else. */
-CASE(enter, an_open_that_outlasts_its_ring_leaves_one_descriptor_and_nothing_else, set_up, tear_down) {
+/* Its drain time over, the ring lingers in quarantine until its owner has received the descriptor.
+ */
+CASE(enter, an_open_that_outlasts_its_ring_is_closed_and_counted_by_a_later_sweep, set_up,
+     tear_down) {
     char path[96];
     struct slowfs *fs = NULL;
+    sr_quarantine_counts earlier = SR_QUARANTINE_STATS_INIT;
+    sr_quarantine_counts counts = SR_QUARANTINE_STATS_INIT;
     SKIP_BECAUSE(slowfs_start(&fs, 0));
     (void)snprintf(path, sizeof path, "%s/file2", fs->directory);
     baseline_take(&before); /* with the file system */
+    cr_assert_eq(sr_quarantine_stats(&earlier), 0);
     const sr_request request = open_request(path, O_RDONLY);
     memset(&self, 0, sizeof self);
     cr_assert(open_rig());
@@ -782,10 +786,17 @@ CASE(enter, an_open_that_outlasts_its_ring_leaves_one_descriptor_and_nothing_els
     }
     cr_assert_eq(fs->files[2].opening_count, 1, "the open is not at the server");
     cr_assert_eq(sr_ring_destroy(&self.rig.ring), SR_E_IN_FLIGHT);
+    cr_assert_eq(sr_quarantine_sweep(0), 1);
+    cr_assert_eq(sr_quarantine_stats(&counts), 0);
+    cr_assert_eq(counts.rings, 1);
+    cr_assert_eq(counts.operations, 1);
     fs->files[2].open_gate_closed = 0;
     cr_assert_eq(sr_quarantine_sweep(5 * RIG_SECOND), 0);
+    cr_assert_eq(sr_quarantine_stats(&counts), 0);
+    cr_assert_eq(counts.descriptors_closed_total, earlier.descriptors_closed_total + 1);
+    cr_assert_eq(counts.swept_total, earlier.swept_total + 1);
     close_rig();
-    cr_assert_eq(close_descriptors_of(path), 1, "is the limit gone? then say so in docs/KERNEL.md");
+    cr_assert_eq(close_descriptors_of(path), 0, "a descriptor nobody knows of is open");
     check_baseline();
     slowfs_stop(&fs);
     baseline_take(&before); /* without it, for the tear-down */

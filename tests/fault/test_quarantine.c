@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -634,4 +635,126 @@ Test(quarantine, the_owner_died_with_an_operation_that_cannot_be_cancelled) {
     gate_open(0);
     cr_assert_eq(sr_quarantine_sweep(PATIENCE_NS), 0);
     cr_assert_eq(sr_pool_destroy(&departed.pool), 0);
+}
+
+/* ---- opens: a ring that lingers ---------------------------------------------------------------
+ */
+
+/* An open that stays in the kernel until the gate of file @index opens. */
+static void stuck_open(sr_ring *ring, uint32_t index) {
+    char path[96];
+    fs->files[index].open_gate_closed = 1;
+    const uint32_t before = fs->files[index].opening_count;
+    (void)snprintf(path, sizeof path, "%s/file%u", fs->directory, index);
+    sr_request open_file = SR_REQUEST_INIT;
+    open_file.op = SR_OP_OPENAT;
+    open_file.path = path;
+    open_file.op_flags = O_RDONLY;
+    (void)submit_async(ring, open_file);
+    cr_assert_eq(sr_ring_flush(ring), 1);
+    for (uint32_t i = 0; i < PATIENCE_MS && fs->files[index].opening_count == before; i++) {
+        (void)usleep(1000);
+    }
+    cr_assert_eq(fs->files[index].opening_count, before + 1, "the open is not at the server");
+}
+
+/* Descriptors of this process that are open on files of the slow file system. */
+static uint32_t descriptors_of_slow_files(void) {
+    char target[256];
+    uint32_t count = 0;
+    for (int fd = 0; fd < BASELINE_FDS_MAX; fd++) {
+        char link[64];
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        const ssize_t length = readlink(link, target, sizeof target - 1);
+        count += length > 0 && strncmp(target, fs->directory, strlen(fs->directory)) == 0;
+    }
+    return count;
+}
+
+Test(quarantine, an_open_keeps_its_ring_until_its_own_thread_sweeps) {
+    SKIP_BECAUSE(slowfs_start(&fs, 0));
+    pthread_t thread;
+    int left = -1;
+    sr_pool *pool = pool_open(NULL);
+    sr_ring *ring = ring_open(pool, 0);
+    const sr_buffer lent = buffer_of(pool);
+    (void)stuck_read(ring, 0, lent, 0, 1000);
+    stuck_open(ring, 1);
+    cr_assert_eq(sr_ring_destroy(&ring), SR_E_IN_FLIGHT);
+    cr_assert_eq(descriptors_of_slow_files(), 0, "the file that was read is closed at once");
+    cr_assert_eq(counts_now().operations, 2);
+    cr_assert_eq(counts_now().bytes, 1000);
+    check_is_stale(pool, lent);
+    cr_assert_eq(quarantined_buffers(pool), 1);
+    cr_assert_eq(sr_pool_destroy(&pool), SR_E_IN_FLIGHT);
+
+    fs->files[1].open_gate_closed = 0;
+    for (uint32_t i = 0; i < PATIENCE_MS && descriptors_of_slow_files() == 0; i++) {
+        (void)usleep(1000);
+    }
+    cr_assert_eq(descriptors_of_slow_files(), 1, "the open was not answered");
+    left = 0;
+    cr_assert_eq(pthread_create(&thread, NULL, sweep_in_thread, &left), 0);
+    (void)usleep(50000);
+    cr_assert_eq(descriptors_of_slow_files(), 1, "another thread cannot know of it");
+
+    cr_assert_eq(sr_quarantine_sweep(0), 1);
+    cr_assert_eq(descriptors_of_slow_files(), 0);
+    cr_assert_eq(counts_now().descriptors_closed_total, 1);
+    cr_assert_eq(counts_now().operations, 1, "the read is still there");
+    cr_assert_eq(counts_now().bytes, 1000);
+    cr_assert_eq(quarantined_buffers(pool), 1);
+
+    gate_open(0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_eq(left, 0, "closed by now, so any thread may free it");
+    cr_assert_eq(quarantined_buffers(pool), 0);
+    check_all_buffers_are_back(pool);
+    cr_assert_eq(sr_pool_destroy(&pool), 0);
+}
+
+Test(quarantine, what_a_lingering_ring_had_lent_comes_back_with_its_operation) {
+    SKIP_BECAUSE(slowfs_start(&fs, 0));
+    sr_pool *pool = pool_open(NULL);
+    sr_ring *ring = ring_open(pool, 0);
+    (void)stuck_read(ring, 0, buffer_of(pool), 0, 1000);
+    stuck_open(ring, 1);
+    cr_assert_eq(sr_ring_destroy(&ring), SR_E_IN_FLIGHT);
+    gate_open(0);
+    for (uint32_t i = 0; i < PATIENCE_MS && quarantined_buffers(pool) > 0; i++) {
+        cr_assert_eq(sr_quarantine_sweep(RIG_MS), 1);
+    }
+    cr_assert_eq(quarantined_buffers(pool), 0, "the read has ended, the open has not");
+    check_all_buffers_are_back(pool);
+    cr_assert_eq(sr_pool_destroy(&pool), 0);
+    fs->files[1].open_gate_closed = 0;
+    cr_assert_eq(sr_quarantine_sweep(PATIENCE_NS), 0);
+    cr_assert_eq(descriptors_of_slow_files(), 0);
+    cr_assert_eq(counts_now().descriptors_closed_total, 1);
+}
+
+static void *open_file_and_depart(void *ctx) {
+    struct departed *departed = ctx;
+    departed->pool = pool_open(NULL);
+    departed->ring = ring_open(departed->pool, 0);
+    stuck_open(departed->ring, 1);
+    (void)sr_ring_destroy(&departed->ring);
+    return NULL;
+}
+
+/* The limit of P7 (docs/KERNEL.md): nobody can receive the descriptor any more. It must be no more
+ * than that: one descriptor, nothing else. */
+Test(quarantine, an_owner_that_dies_during_an_open_leaves_one_descriptor_and_nothing_else) {
+    SKIP_BECAUSE(slowfs_start(&fs, 0));
+    struct departed departed;
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, open_file_and_depart, &departed), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    cr_assert_null(departed.ring);
+    cr_assert_eq(sr_quarantine_sweep(0), 1);
+    fs->files[1].open_gate_closed = 0;
+    cr_assert_eq(sr_quarantine_sweep(PATIENCE_NS), 0);
+    cr_assert_eq(sr_pool_destroy(&departed.pool), 0);
+    cr_assert_eq(descriptors_of_slow_files(), 1,
+                 "is the limit gone? then say so in docs/KERNEL.md");
 }
