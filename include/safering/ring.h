@@ -18,7 +18,11 @@
 
 SR_EXTERN_C_BEGIN
 
-struct statx; /* <sys/stat.h> with _GNU_SOURCE, or <linux/stat.h> */
+struct sockaddr; /* <sys/socket.h> */
+struct statx;    /* <sys/stat.h> with _GNU_SOURCE, or <linux/stat.h> */
+
+/** A ring of buffers that the kernel takes from when data arrives; <safering/buffer_ring.h>. */
+typedef struct sr_buffer_ring sr_buffer_ring;
 
 #define SR_FOREVER UINT64_MAX
 
@@ -50,20 +54,55 @@ enum sr_opcode {
      */
     SR_OP_MADVISE = 19,
     SR_OP_TIMEOUT = 20, /* duration_ns: result 0 when it has passed */
-    SR_OP_COUNT = 21
+    SR_OP_SPLICE =
+        21,         /* file, offset: to; other, other_offset: from; length, op_flags: splice(2) */
+    SR_OP_TEE = 22, /* file: to; other: from; length, op_flags: tee(2) */
+    SR_OP_SOCKET = 23,  /* domain, type, protocol: socket(2); completion.file */
+    SR_OP_BIND = 24,    /* file, address: bind(2); Linux 6.11, else by a plain system call */
+    SR_OP_LISTEN = 25,  /* file, length (the backlog): listen(2); as SR_OP_BIND */
+    SR_OP_ACCEPT = 26,  /* file, op_flags (SOCK_*): accept4(2); completion.file, .message.address */
+    SR_OP_CONNECT = 27, /* file, address: connect(2) */
+    SR_OP_SEND = 28,    /* file, buffer range, op_flags (MSG_*): send(2) */
+    SR_OP_RECV = 29,    /* file, buffer range or buffer_ring, op_flags (MSG_*): recv(2) */
+    SR_OP_SENDMSG = 30, /* file, slices, address, descriptors, op_flags: sendmsg(2) */
+    SR_OP_RECVMSG = 31, /* file, slices, descriptor_count (room), op_flags: recvmsg(2) */
+    /* As SR_OP_SEND, without copying: the buffer comes back, and the completion with it, when the
+     * network has let go of it. Linux 6.0 and TCP or UDP, else it is sent as SR_OP_SEND. */
+    SR_OP_SEND_ZC = 32,
+    SR_OP_SHUTDOWN = 33,   /* file, op_flags (SHUT_*): shutdown(2) */
+    SR_OP_POLL = 34,       /* file, mask (POLL*): poll(2); result: the events */
+    SR_OP_WAITID = 35,     /* mask (idtype_t), length (the id), op_flags (WEXITED...): waitid(2);
+                              completion.child. Linux 6.7 */
+    SR_OP_FUTEX_WAIT = 36, /* futex, offset (the value it must have), mask (0: any waker):
+                              FUTEX_WAIT on 32 bits; -EAGAIN if it has another; op_flags as below.
+                              Linux 6.7 */
+    SR_OP_FUTEX_WAKE = 37, /* futex, length (most waiters), mask (0: all), op_flags: FUTEX_WAKE; 0
+                              reaches waiters of all processes, SR_FUTEX_PRIVATE those that waited
+                              with FUTEX_PRIVATE_FLAG. Linux 6.7 */
+    SR_OP_EPOLL_CTL = 38,  /* file (the epoll), other, op_flags (EPOLL_CTL_*), mask (events), offset
+                              (data): epoll_ctl(2) */
+    SR_OP_COUNT = 39
 };
 
 /** `flags` of a request. */
 enum sr_request_flags {
     /** Short reads and writes go on until all is done, end of file, or an error. READ, WRITE,
-       READV, WRITEV. */
+       READV, WRITEV, SEND, RECV (not from a buffer ring). */
     SR_REQUEST_FULL = 1u << 0,
     /** Run in the kernel's worker threads from the start; for calls known to block. */
-    SR_REQUEST_ASYNC = 1u << 1
+    SR_REQUEST_ASYNC = 1u << 1,
+    /** Goes on: a completion for each connection, message or event, all but the last with
+       SR_COMPLETION_MORE. ACCEPT, POLL, RECV from a buffer ring. Where the kernel stops for a
+       reason of its own the library starts it again; it ends by an error, the end of the stream, a
+       cancel, or its file's close. */
+    SR_REQUEST_MULTISHOT = 1u << 2
 };
 
 /** `op_flags` of SR_OP_CLOSE. */
 enum sr_close_flags { SR_CLOSE_CANCEL = 1u << 0 };
+
+/** `op_flags` of SR_OP_FUTEX_WAIT and SR_OP_FUTEX_WAKE. */
+#define SR_FUTEX_PRIVATE 128u
 
 /** The file's own position instead of an offset: pipes, and files opened for reading in sequence.
  */
@@ -76,8 +115,10 @@ typedef struct sr_slice {
     uint32_t length_bytes;
 } sr_slice;
 
-/** Most slices of one SR_OP_READV or SR_OP_WRITEV. */
+/** Most slices of one SR_OP_READV, SR_OP_WRITEV, SR_OP_SENDMSG or SR_OP_RECVMSG. */
 #define SR_SLICES_MAX 64
+/** Most descriptors in one message: what the kernel takes (SCM_MAX_FD). */
+#define SR_DESCRIPTORS_MAX 253
 
 typedef struct sr_completion sr_completion;
 
@@ -121,6 +162,20 @@ typedef struct sr_request {
     uint32_t mask;        /* STATX_* */
     int32_t advice;       /* POSIX_FADV_*, MADV_* */
     uint64_t resolve;     /* RESOLVE_* of openat2(2) */
+    sr_file other;        /* the second file of SPLICE, TEE, EPOLL_CTL */
+    uint64_t other_offset;
+    const struct sockaddr *address;
+    /* SENDMSG: the numbers are copied, the descriptors must stay open until the completion.
+     * Duplicates travel (SCM_RIGHTS). */
+    const int *descriptors;
+    sr_buffer_ring *buffer_ring; /* RECV: takes a buffer when data is there; the op stays small */
+    uint32_t *futex;             /* lends until the completion */
+    uint32_t address_bytes;      /* 1 .. 128 */
+    uint32_t descriptor_count;   /* 0 .. SR_DESCRIPTORS_MAX */
+    int32_t domain;              /* AF_* */
+    int32_t type;                /* SOCK_* */
+    int32_t protocol;
+    uint32_t reserved;
 } sr_request;
 
 #define SR_REQUEST_INIT                                                                            \
@@ -146,6 +201,18 @@ typedef struct sr_request {
                             0,                                                                     \
                             0,                                                                     \
                             0,                                                                     \
+                            0,                                                                     \
+                            {0},                                                                   \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
+                            0,                                                                     \
                             0})
 
 /* ---- completions ------------------------------------------------------------------------------
@@ -158,25 +225,55 @@ enum sr_completion_flags {
        happened. */
     SR_COMPLETION_CANCEL_ASKED = 1u << 1,
     /** A message from sr_inbox_post(): no operation; `tag` and `ctx` are the sender's. */
-    SR_COMPLETION_INBOX = 1u << 2
+    SR_COMPLETION_INBOX = 1u << 2,
+    /** Of SR_REQUEST_MULTISHOT: the operation goes on, this is not its last completion. */
+    SR_COMPLETION_MORE = 1u << 3
 };
 
-/** The one outcome of an operation. Valid until the next sr_ring_wait() on the ring. */
+/** What came with a message or a connection. */
+typedef struct sr_message {
+    const struct sockaddr *address; /* of the peer; NULL if there is none or it is not known */
+    uint32_t address_bytes;
+    uint32_t flags;         /* RECVMSG: MSG_TRUNC, MSG_CTRUNC, ... */
+    const int *descriptors; /* returns owned: end each with close(2), or sr_file_adopt() it */
+    uint32_t descriptor_count;
+    uint32_t reserved;
+} sr_message;
+
+/** What became of a child process. */
+typedef struct sr_child {
+    int32_t pid;    /* 0: none with WNOHANG */
+    int32_t code;   /* CLD_EXITED, CLD_KILLED, ... */
+    int32_t status; /* exit status or signal */
+    uint32_t uid;
+} sr_child;
+
+/**
+ * The outcome of an operation, the one and only unless SR_COMPLETION_MORE says otherwise. Valid
+ * until the next sr_ring_wait() on the ring.
+ */
 struct sr_completion {
-    sr_op op; /* stale by now: names which operation this was */
+    sr_op op; /* stale by now, unless there is more: names which operation this was */
     uint64_t tag;
     void *ctx;
     /** Count or 0, or a negative code. With SR_REQUEST_FULL the count of all bytes. */
     int64_t result;
     /** Bytes that were transferred, also when `result` is an error that came after some of them. */
     uint64_t bytes_done;
-    sr_buffer buffer; /* READ, WRITE, MADVISE: as in the request, no longer lent */
+    /** As in the request, no longer lent. From a buffer ring: returns owned, end with
+     * sr_buffer_ring_provide() or sr_pool_release(). */
+    sr_buffer buffer;
     uint32_t buffer_offset;
     uint32_t buffer_length;
-    sr_file file; /* OPENAT: returns owned, end with SR_OP_CLOSE; else as in the request */
-    const struct statx *statx; /* STATX: returns borrowed until the next wait; else NULL */
-    uint16_t opcode;           /* enum sr_opcode */
-    uint16_t flags;            /* enum sr_completion_flags */
+    /** OPENAT, SOCKET, ACCEPT: returns owned, end with SR_OP_CLOSE; else as in the request. */
+    sr_file file;
+    union { /* returns borrowed until the next wait; NULL unless the opcode has it and succeeded */
+        const struct statx *statx; /* STATX */
+        const sr_message *message; /* ACCEPT, RECVMSG */
+        const sr_child *child;     /* WAITID */
+    };
+    uint16_t opcode; /* enum sr_opcode */
+    uint16_t flags;  /* enum sr_completion_flags */
     uint32_t reserved;
 };
 
@@ -469,10 +566,16 @@ typedef struct sr_ring_stats {
     uint64_t substitutes_total;         /* operations done by a plain system call */
     uint64_t inbox_received_total;
     uint64_t inbox_wakeups_total;
+    uint64_t rearmed_total;       /* multishot operations that the kernel ended and that went on */
+    uint64_t starved_total;       /* receives that found their buffer ring empty and waited */
+    uint64_t messages_lost_total; /* dropped with their data: nobody would have read them */
 } sr_ring_stats;
 
 #define SR_RING_STATS_INIT                                                                         \
     (SR_LITERAL(sr_ring_stats){sizeof(sr_ring_stats),                                              \
+                               0,                                                                  \
+                               0,                                                                  \
+                               0,                                                                  \
                                0,                                                                  \
                                0,                                                                  \
                                0,                                                                  \

@@ -10,6 +10,7 @@
 #define SAFERING_SAFERING_H
 
 #include <safering/buffer.h>
+#include <safering/buffer_ring.h>
 #include <safering/error.h>
 #include <safering/export.h>
 #include <safering/handle.h>

@@ -316,15 +316,30 @@ int sr_pool_acquire_for(sr_pool *pool, size_t size_bytes, uint32_t account, sr_b
     return code == 0 || is_expected(code) ? code : SRI_MISUSE(code, 0);
 }
 
+/* Returns 0, or SR_E_OVERRUN if the canary behind a buffer was broken; it is whole afterwards. */
+static SRI_COLD int check_canary(sr_pool *pool, const struct sri_slot *slot) {
+    char *canary = slot->memory + pool->size_bytes;
+    if (sri_guard_canary_is_whole(canary)) {
+        return 0;
+    }
+    sri_guard_canary_write(canary);
+    atomic_fetch_add(&pool->overruns_total, 1);
+    return SR_E_OVERRUN;
+}
+
+int sri_pool_renew(sr_pool *pool, struct sri_slot *slot) {
+    const uint64_t handle = sri_handle_acquire(&pool->handles, SRI_KIND_BUFFER, slot->index);
+    if (handle == 0) {
+        return SR_E_FULL;
+    }
+    sri_handle_release(&pool->handles, slot->handle);
+    slot->handle = handle;
+    return pool->canaries ? check_canary(pool, slot) : 0;
+}
+
 /* Canary and poison of a buffer that is given back. Returns 0 or SR_E_OVERRUN. */
 static SRI_COLD int guard_on_release(sr_pool *pool, const struct sri_slot *slot) {
-    char *canary = slot->memory + pool->size_bytes;
-    int code = 0;
-    if (!sri_guard_canary_is_whole(canary)) {
-        sri_guard_canary_write(canary);
-        atomic_fetch_add(&pool->overruns_total, 1);
-        code = SR_E_OVERRUN;
-    }
+    const int code = check_canary(pool, slot);
     sri_guard_poison(slot->memory, pool->size_bytes);
     return code;
 }

@@ -118,6 +118,10 @@ static inline void sri_slot_move(struct sri_slot *slot, enum sri_slot_state to) 
     SR_CHECK_SLOW(sri_slot_is_valid(slot));
 }
 
+/* Gives a held buffer a new handle, because it changes hands: the old one is stale. On the pool's
+ * thread. Returns 0, SR_E_OVERRUN (renewed all the same), or SR_E_FULL: no handle is left. */
+int sri_pool_renew(sr_pool *pool, struct sri_slot *slot);
+
 /* Hands a slot that has become FREE to the pool's owner; on whichever thread that happens. */
 void sri_pool_give_up(sr_pool *pool, struct sri_slot *slot);
 

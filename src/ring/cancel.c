@@ -3,6 +3,7 @@
  * Ending operations early. A cancel is a request: ENOENT and EALREADY do not mean that the
  * operation is over (a FUSE read goes on to its end), so only its own terminal completion ends it.
  */
+#include "ring/buffer_ring.h"
 #include "ring/ring.h"
 
 #include <errno.h>
@@ -25,6 +26,10 @@ void sri_op_ask_cancel(sr_ring *ring, struct sri_op *op, bool deadline) {
     }
     op->flags |= SRI_OP_CANCEL_ASKED;
     sri_ring_trace(ring, SR_TRACE_CANCEL, op->handle, op->tag, deadline);
+    if (op->state == SRI_OP_STARVED) {
+        sri_buffer_ring_end_starving(ring, op);
+        sri_op_wait_for_room(ring, op);
+    }
     if (op->state == SRI_OP_WAITING) {
         return; /* not in the kernel: sri_ring_send_waiting() ends it */
     }

@@ -6,6 +6,7 @@
  * A ring that still has opens in the kernel lingers there with its queue open: only a completion
  * tells which descriptor is to be closed, and only the owner thread can take it.
  */
+#include "ring/buffer_ring.h"
 #include "ring/ring.h"
 
 #include <errno.h>
@@ -39,14 +40,14 @@ static void take_back_unsent(sr_ring *ring) {
     }
 }
 
-/* Operations that wait for room, and closes that wait for operations, are not in the kernel. */
+/* Operations that wait, for room, other operations or buffers, are not in the kernel. */
 static void end_waiting(sr_ring *ring) {
-    ring->waiting_first = NULL;
-    ring->waiting_last = &ring->waiting_first;
+    ring->waiting_first = SRI_INDEX32_NONE;
+    sri_buffer_rings_forget_starved(ring);
     for (uint32_t i = 0; i < ring->ops.count_max; i++) {
         struct sri_op *op = &ring->ops.list[i];
-        if (op->state == SRI_OP_WAITING) {
-            op->cold->waiting_next = NULL;
+        if (op->state == SRI_OP_WAITING || op->state == SRI_OP_STARVED) {
+            *sri_op_next(op) = SRI_INDEX32_NONE;
             sri_op_finish(ring, op, -ECANCELED);
         }
     }
@@ -96,6 +97,9 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
         const bool kernel_closes =
             file->state == SRI_FILE_CLOSING && file->closer == NULL && closer != SRI_CLOSER_CHILD;
         if ((file->state == SRI_FILE_OPEN || file->state == SRI_FILE_CLOSING) && !kernel_closes) {
+            if (closer != SRI_CLOSER_CHILD) {
+                sri_file_shut_down(ring, file);
+            }
             (void)ring->queue.backend->fd_close(file->fd); /* nobody is there to hear of an error */
             /* From now on it looks like one that the kernel has closed. */
             file->closer = NULL;
@@ -109,6 +113,7 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
 /* The child's copies only: the queue and the buffers were not inherited. */
 static void destroy_in_child(sr_ring *ring) {
     close_files(ring, SRI_CLOSER_CHILD);
+    sri_buffer_rings_end(ring);
     sri_ring_let_pools_go(ring);
     ring->queue.backend->queue_close(&ring->queue, SRI_CLOSER_CHILD);
     sri_ring_free(ring);
@@ -118,7 +123,7 @@ static void destroy_in_child(sr_ring *ring) {
 static bool expects_descriptors(const sr_ring *ring) {
     for (uint32_t i = 0; i < ring->ops.count_max; i++) {
         const struct sri_op *op = &ring->ops.list[i];
-        if (op->state != SRI_OP_FREE && op->opcode == SR_OP_OPENAT) {
+        if (op->state != SRI_OP_FREE && sri_op_brings_descriptor(op)) {
             return true;
         }
     }
@@ -132,6 +137,7 @@ static bool close_for_good(sr_ring *ring, enum sri_closer closer) {
     if (closer != SRI_CLOSER_OWNER || !is_drained(ring)) {
         return false;
     }
+    sri_buffer_rings_end(ring);
     sri_ring_let_pools_go(ring);
     sri_ring_free(ring);
     return true;

@@ -3,6 +3,7 @@
  * a file. */
 #include "ring/request.h"
 
+#include "ring/socket.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ static int lend_slices(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) 
     }
     vector->rest = (struct iovec *)(void *)&vector->slices[request->slice_count];
     op->cold->vector = vector;
-    const bool writer = request->op == SR_OP_READV;
+    const bool writer = (plan->needs & SRI_NEEDS_WRITER) != 0;
     for (uint32_t i = 0; i < request->slice_count; i++) {
         const sr_slice *given = &request->slices[i];
         struct sri_op_slice *slice = &vector->slices[i];
@@ -87,13 +88,24 @@ static int equip_cold(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     cold->on_complete = request->on_complete;
     cold->offset = request->offset;
     cold->length = (plan->needs & SRI_NEEDS_SLICES) != 0 ? 0 : request->length;
+    cold->op_flags = request->op_flags;
     if ((plan->needs & SRI_NEEDS_PATHS) != 0) {
         const int code = copy_paths(op, request, plan->needs);
         if (code < 0) {
             return code;
         }
     }
-    if (request->op == SR_OP_OPENAT) {
+    if ((plan->needs & SRI_NEEDS_MESSAGE) != 0) {
+        const int code = sri_socket_equip(op, request);
+        if (code < 0) {
+            return code;
+        }
+    }
+    if (request->op == SR_OP_WAITID) {
+        cold->child = sri_allocate(1, sizeof *cold->child);
+        return cold->child != NULL ? 0 : -ENOMEM;
+    }
+    if ((plan->needs & SRI_BRINGS_FILE) != 0) {
         plan->opened = sri_file_reserve(&ring->files);
         return plan->opened != NULL ? 0 : SR_E_FULL;
     }
@@ -108,7 +120,7 @@ static int equip_madvise(sr_ring *ring, struct sri_op *op, const struct sri_plan
         return 0;
     }
     atomic_fetch_add(&pool->discards_in_flight, 1);
-    op->flags |= SRI_OP_DISCARDS;
+    op->cold->discards = true;
     return atomic_load(&pool->rings_registered) == 0 ? 0 : SR_E_STATE;
 }
 

@@ -28,6 +28,7 @@ struct sri_file {
     int32_t fixed_slot; /* -1: none */
     uint32_t op_count;  /* operations in flight that use it, its close not counted */
     uint8_t state;      /* enum sri_file_state */
+    bool is_socket;
 };
 
 struct sri_files {

@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-int sri_ops_init(struct sri_ops *ops, uint32_t count_max) {
+int sri_ops_init(struct sri_ops *ops, uint32_t count_max, uint32_t oneshot_max) {
     const uint32_t entry_count = sri_handle_entries_for(count_max);
     void *entries = sri_allocate(1, sri_handle_memory_for(entry_count));
     *ops = (struct sri_ops){
@@ -13,7 +13,9 @@ int sri_ops_init(struct sri_ops *ops, uint32_t count_max) {
         .free_stack = sri_allocate(count_max, sizeof *ops->free_stack),
         .free_count = count_max,
         .count_max = count_max,
+        .oneshot_max = oneshot_max,
     };
+    sri_ops_bound(ops);
     int code = entries == NULL || ops->list == NULL || ops->free_stack == NULL ? -ENOMEM : 0;
     if (code == 0) {
         code = sri_handle_table_init(&ops->handles, SRI_KIND_OP, entries, entry_count);
@@ -29,10 +31,20 @@ int sri_ops_init(struct sri_ops *ops, uint32_t count_max) {
     return 0;
 }
 
+static void cold_release_parts(struct sri_op_cold *cold) {
+    sri_release(cold->extra);
+    sri_release(cold->message);
+    sri_release(cold->child);
+    sri_release(cold->vector);
+    cold->extra = NULL;
+    cold->message = NULL;
+    cold->child = NULL;
+    cold->vector = NULL;
+}
+
 static void cold_release(struct sri_op_cold *cold) {
     if (cold != NULL) {
-        sri_release(cold->extra);
-        sri_release(cold->vector);
+        cold_release_parts(cold);
         sri_release(cold);
     }
 }
@@ -57,7 +69,7 @@ void sri_ops_deinit(struct sri_ops *ops) {
 
 void sri_ops_free_outputs(struct sri_ops *ops) {
     while (SRI_UNLIKELY(ops->outputs != NULL)) {
-        struct sri_op_extra *next = ops->outputs->next;
+        struct sri_output *next = ops->outputs->next;
         sri_release(ops->outputs);
         ops->outputs = next;
     }
@@ -79,6 +91,8 @@ struct sri_op_cold *sri_op_cold(struct sri_ops *ops, struct sri_op *op) {
     }
     *cold = (struct sri_op_cold){
         .deadline.position = SRI_HEAP_NOWHERE,
+        .waiting_next = SRI_INDEX32_NONE,
+        .new_file = SRI_INDEX32_NONE,
         .second_file = SRI_INDEX32_NONE,
         .op_index = sri_op_index(ops, op),
     };
@@ -89,11 +103,8 @@ struct sri_op_cold *sri_op_cold(struct sri_ops *ops, struct sri_op *op) {
 
 void sri_op_release_cold(struct sri_ops *ops, struct sri_op *op) {
     struct sri_op_cold *cold = op->cold;
-    SR_CHECK(cold->deadline.position == SRI_HEAP_NOWHERE && cold->waiting_next == NULL);
-    sri_release(cold->extra);
-    sri_release(cold->vector);
-    cold->extra = NULL;
-    cold->vector = NULL;
+    SR_CHECK(cold->deadline.position == SRI_HEAP_NOWHERE && cold->waiting_next == SRI_INDEX32_NONE);
+    cold_release_parts(cold);
     cold->next = ops->cold_unused;
     ops->cold_unused = cold;
     ops->cold_count--;

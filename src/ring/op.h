@@ -15,6 +15,9 @@
 #include "core/state.h"
 #include "sys/backend.h"
 #include <safering/ring.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -23,30 +26,55 @@
 
 enum sri_op_state {
     SRI_OP_FREE = 0,
-    SRI_OP_FLYING = 1, /* its SQE is written; the kernel may have it */
-    SRI_OP_WAITING = 2 /* for room in the queue, or, to close a file, for the file's operations */
+    SRI_OP_FLYING = 1,  /* its SQE is written; the kernel may have it */
+    SRI_OP_WAITING = 2, /* for room in the queue, or, to close a file, for the file's operations */
+    SRI_OP_STARVED = 3  /* for a buffer in its buffer ring */
 };
 
 /* `flags` of an operation. */
 enum {
     SRI_OP_FULL = 1u << 0,
     SRI_OP_ASYNC = 1u << 1,
-    SRI_OP_CANCEL_ASKED = 1u << 2,
-    SRI_OP_CANCEL_UNSENT = 1u << 3, /* asked, but the queue had no room */
-    SRI_OP_DEADLINE_HIT = 1u << 4,
-    SRI_OP_ABANDONED = 1u << 5,   /* its outcome was given, or nobody will read it */
-    SRI_OP_SUBSTITUTED = 1u << 6, /* done by a plain system call; a NOP carries it home */
-    SRI_OP_DISCARDS = 1u << 7     /* a madvise that may replace pages */
+    SRI_OP_MULTISHOT = 1u << 2,
+    SRI_OP_CANCEL_ASKED = 1u << 3,
+    SRI_OP_CANCEL_UNSENT = 1u << 4, /* asked, but the queue had no room */
+    SRI_OP_DEADLINE_HIT = 1u << 5,
+    SRI_OP_ABANDONED = 1u << 6, /* its outcome was given, or nobody will read it */
+    SRI_OP_SELECTS = 1u << 7    /* receives from a buffer ring */
 };
 
-/* Strings and structs of path operations; freed with the operation, or at the next wait if the
- * caller may look at them. */
+#define SRI_OP_ARMED ((unsigned int)(SRI_OP_MULTISHOT | SRI_OP_SELECTS))
+
+/* What the caller may look at until the next wait; first member of what is. */
+struct sri_output {
+    struct sri_output *next;
+};
+
+/* Strings and structs of path operations. */
 struct sri_op_extra {
-    struct sri_op_extra *next;
+    struct sri_output output;
     struct statx statx;
     struct open_how how;
     char *new_path;
     char path[];
+};
+
+/* Addresses and control data of socket operations, and what they give back. */
+struct sri_op_message {
+    struct sri_output output;
+    sr_message message;
+    struct msghdr header;
+    struct sockaddr_storage address;
+    socklen_t address_bytes; /* ACCEPT: the kernel writes it */
+    uint32_t control_bytes;
+    _Alignas(struct cmsghdr) char control[];
+};
+
+/* What WAITID gives back. */
+struct sri_op_child {
+    struct sri_output output;
+    sr_child child;
+    siginfo_t info;
 };
 
 /* Loans of a vectored operation. */
@@ -67,20 +95,40 @@ struct sri_op_cold {
     uint64_t offset; /* of the whole transfer */
     uint64_t length;
     uint64_t done;
-    struct sri_op *waiting_next;
     struct sri_op_extra *extra;
+    struct sri_op_message *message;
+    struct sri_op_child *child;
     struct sri_op_vector *vector;
     struct __kernel_timespec duration;
-    int substitute_result;
-    uint32_t second_file; /* OPENAT: the file it opens; two paths: the second directory */
+    struct epoll_event event;
+    uint32_t waiting_next;
+    int result;           /* SUBSTITUTED: of the system call; SEND_ZC: of the transfer */
+    bool substituted;     /* done by a plain system call; a NOP carries it home */
+    bool discards;        /* a madvise that may replace pages */
+    bool has_result;      /* SEND_ZC: the first of its two completions was seen */
+    bool has_notice;      /* and the second */
+    bool copies;          /* SEND_ZC, sent as a plain send */
+    uint32_t op_flags;    /* as in the request */
+    uint32_t new_file;    /* OPENAT, SOCKET, ACCEPT: the place of the file to come */
+    uint32_t second_file; /* two paths: the second directory; `other` */
     uint32_t op_index;    /* back to the hot part */
+};
+
+/* Of an operation that is armed again when the kernel has ended it. */
+struct sri_armed {
+    struct sr_buffer_ring *buffer_ring; /* SELECTS */
+    uint32_t op_flags;                  /* flags of the system call; POLL: the events */
+    uint32_t next;                      /* in the list that it waits in */
 };
 
 struct sri_op {
     uint64_t handle;
     uint64_t tag;
     void *ctx;
-    struct sri_loan loan; /* of READ, WRITE, MADVISE; with SRI_POOL_NONE none */
+    union {
+        struct sri_loan loan;   /* of one buffer range; with SRI_POOL_NONE none */
+        struct sri_armed armed; /* SRI_OP_ARMED */
+    };
     struct sri_op_cold *cold;
     uint32_t file; /* place in the file table, SRI_INDEX32_NONE for none */
     uint8_t opcode;
@@ -96,15 +144,22 @@ struct sri_ops {
     struct sri_op *list;
     uint32_t *free_stack;
     uint32_t free_count;
+    /* Free places that stay free: what the completion queue could not hold. Armed operations, of
+     * which there may be more, are not bounded by it. */
+    uint32_t free_floor;
     uint32_t count_max;
+    uint32_t oneshot_max;    /* CQEs that operations may have outstanding */
+    uint32_t armed_count;    /* operations that do not count among these */
+    uint32_t zerocopy_count; /* and those that count twice */
     uint32_t abandoned_count;
     struct sri_handle_table handles;
     uint32_t cold_count; /* operations that have a cold part */
     struct sri_op_cold *cold_unused;
-    struct sri_op_extra *outputs; /* that the caller may look at until the next wait */
+    struct sri_output *outputs; /* that the caller may look at until the next wait */
 };
 
-int sri_ops_init(struct sri_ops *ops, uint32_t count_max);
+/* @oneshot_max: CQEs that operations may have outstanding, armed ones not counted. */
+int sri_ops_init(struct sri_ops *ops, uint32_t count_max, uint32_t oneshot_max);
 /* Every operation must be free, or its memory beyond the reach of the kernel. */
 void sri_ops_deinit(struct sri_ops *ops);
 
@@ -116,22 +171,44 @@ struct sri_op_cold *sri_op_cold(struct sri_ops *ops, struct sri_op *op);
 
 static inline bool sri_op_is_valid(const struct sri_op *op) {
     return (op->handle != 0) == (op->state != SRI_OP_FREE) &&
-           (op->state != SRI_OP_WAITING || op->cold != NULL);
+           (op->state != SRI_OP_WAITING || op->cold != NULL || (op->flags & SRI_OP_ARMED) != 0) &&
+           (op->state != SRI_OP_STARVED || (op->flags & SRI_OP_SELECTS) != 0);
+}
+
+/* Whether its completion may bring a descriptor that is to be closed if nobody reads it. */
+static inline bool sri_op_brings_descriptor(const struct sri_op *op) {
+    return op->opcode == SR_OP_OPENAT || op->opcode == SR_OP_SOCKET || op->opcode == SR_OP_ACCEPT ||
+           (op->opcode == SR_OP_RECVMSG && op->cold->message->control_bytes > 0);
+}
+
+/* The next operation in the list that @op waits in. */
+static inline uint32_t *sri_op_next(struct sri_op *op) {
+    return (op->flags & SRI_OP_ARMED) != 0 ? &op->armed.next : &op->cold->waiting_next;
 }
 
 static inline void sri_op_move(struct sri_op *op, enum sri_op_state to) {
     static const uint8_t followers[] = {
         [SRI_OP_FREE] = SRI_STATE_BIT(SRI_OP_FLYING),
-        [SRI_OP_FLYING] = SRI_STATE_BIT(SRI_OP_WAITING) | SRI_STATE_BIT(SRI_OP_FREE),
+        [SRI_OP_FLYING] = SRI_STATE_BIT(SRI_OP_WAITING) | SRI_STATE_BIT(SRI_OP_STARVED) |
+                          SRI_STATE_BIT(SRI_OP_FREE),
         [SRI_OP_WAITING] = SRI_STATE_BIT(SRI_OP_FLYING) | SRI_STATE_BIT(SRI_OP_FREE),
+        [SRI_OP_STARVED] = SRI_STATE_BIT(SRI_OP_FLYING) | SRI_STATE_BIT(SRI_OP_WAITING) |
+                           SRI_STATE_BIT(SRI_OP_FREE),
     };
     sri_state_move(&op->state, followers, (uint8_t)to);
     SR_CHECK_SLOW(sri_op_is_valid(op));
 }
 
-/* A FLYING operation with a new handle, or NULL when all are in use. */
-static inline struct sri_op *sri_op_acquire(struct sri_ops *ops) {
-    if (SRI_UNLIKELY(ops->free_count == 0)) {
+/* Says what the completion queue can hold, after armed_count or zerocopy_count have changed. */
+static inline void sri_ops_bound(struct sri_ops *ops) {
+    const uint32_t bounded = ops->oneshot_max + ops->armed_count;
+    const uint32_t all = ops->count_max + ops->zerocopy_count;
+    ops->free_floor = all > bounded ? all - bounded : 0;
+}
+
+/* A FLYING operation with a new handle, or NULL when all but @floor are in use. */
+static inline struct sri_op *sri_op_acquire(struct sri_ops *ops, uint32_t floor) {
+    if (SRI_UNLIKELY(ops->free_count <= floor)) {
         return NULL;
     }
     const uint32_t index = ops->free_stack[ops->free_count - 1];

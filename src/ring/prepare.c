@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From an operation to its SQE: the first time, and again for the rest of a transfer. */
 #include "ring/request.h"
+#include "ring/socket.h"
 
 static int dirfd_of(const struct sri_file *file) {
     return file != NULL ? file->fd : AT_FDCWD; /* a fixed slot as dirfd is EBADF */
@@ -11,7 +12,7 @@ static void path_op_to_uapi(struct sri_op *op, const struct sri_plan *plan,
     const sr_request *request = plan->request;
     struct sri_op_extra *extra = op->cold->extra;
     const int dirfd = dirfd_of(plan->file);
-    const int new_dirfd = dirfd_of(plan->new_dir);
+    const int new_dirfd = dirfd_of(plan->second);
     switch (request->op) {
     case SR_OP_OPENAT: {
         const bool creates = (request->op_flags & (O_CREAT | __O_TMPFILE)) != 0;
@@ -35,8 +36,8 @@ static void path_op_to_uapi(struct sri_op *op, const struct sri_plan *plan,
         sri_sqe_symlinkat_to_uapi(sqe, extra->path, new_dirfd, extra->new_path);
         break;
     default: /* RENAMEAT, LINKAT */
-        sri_sqe_two_paths_to_uapi(sqe, sri_opcode_specs[request->op].uapi, dirfd, extra->path,
-                                  new_dirfd, extra->new_path, request->op_flags);
+        sri_sqe_two_paths_to_uapi(sqe, plan->uapi, dirfd, extra->path, new_dirfd, extra->new_path,
+                                  request->op_flags);
         break;
     }
 }
@@ -78,30 +79,78 @@ static void file_op_to_uapi(const struct sri_plan *plan, struct io_uring_sqe *sq
     }
 }
 
+/* Operations that are about no file, or about two. */
+static void other_op_to_uapi(struct sri_op *op, const struct sri_plan *plan,
+                             struct io_uring_sqe *sqe) {
+    const sr_request *request = plan->request;
+    struct sri_op_cold *cold = op->cold;
+    switch (request->op) {
+    case SR_OP_MADVISE:
+        sri_sqe_madvise_to_uapi(sqe, plan->memory, (uint32_t)request->length,
+                                (uint32_t)request->advice);
+        break;
+    case SR_OP_TIMEOUT:
+        cold->duration = (struct __kernel_timespec){(int64_t)(request->duration_ns / 1000000000u),
+                                                    (int64_t)(request->duration_ns % 1000000000u)};
+        sri_sqe_timeout_to_uapi(sqe, &cold->duration);
+        break;
+    case SR_OP_SPLICE:
+        sri_sqe_splice_to_uapi(sqe, plan->uapi, sri_file_for_sqe(plan->file), request->offset,
+                               plan->second->fd, request->other_offset, (uint32_t)request->length,
+                               request->op_flags);
+        break;
+    case SR_OP_TEE:
+        sri_sqe_splice_to_uapi(sqe, plan->uapi, sri_file_for_sqe(plan->file), 0, plan->second->fd,
+                               0, (uint32_t)request->length, request->op_flags);
+        break;
+    case SR_OP_WAITID:
+        sri_sqe_waitid_to_uapi(sqe, request->mask, (uint32_t)request->length, &cold->child->info,
+                               request->op_flags);
+        break;
+    case SR_OP_FUTEX_WAIT:
+    case SR_OP_FUTEX_WAKE:
+        sri_sqe_futex_to_uapi(sqe, plan->uapi, request->futex,
+                              request->op == SR_OP_FUTEX_WAIT ? request->offset : request->length,
+                              request->mask != 0 ? request->mask : UINT32_MAX, request->op_flags);
+        break;
+    case SR_OP_EPOLL_CTL:
+        cold->event = (struct epoll_event){request->mask, {.u64 = request->offset}};
+        sri_sqe_epoll_ctl_to_uapi(sqe, plan->file->fd, plan->second->fd, request->op_flags,
+                                  &cold->event);
+        break;
+    default:
+        SR_CHECK(request->op == SR_OP_NOP);
+        sqe->opcode = IORING_OP_NOP;
+        break;
+    }
+}
+
+static bool is_about_sockets(uint16_t opcode) {
+    return opcode >= SR_OP_SOCKET && opcode <= SR_OP_POLL;
+}
+
+static bool is_about_one_file(uint16_t opcode) {
+    return (opcode >= SR_OP_FSYNC && opcode <= SR_OP_FTRUNCATE) || opcode == SR_OP_FADVISE;
+}
+
 void sri_prepare(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
                  struct io_uring_sqe *sqe) {
     const sr_request *request = plan->request;
     if (SRI_UNLIKELY(plan->substitute)) {
         sqe->opcode = IORING_OP_NOP;
-    } else if (op->pool != SRI_POOL_NONE && request->op != SR_OP_MADVISE) {
+    } else if (request->op == SR_OP_READ || request->op == SR_OP_WRITE) {
         sri_prepare_transfer(ring, op, plan->file, plan->memory, (uint32_t)request->length,
                              request->offset, sqe);
-    } else if (request->op == SR_OP_NOP) {
-        sqe->opcode = IORING_OP_NOP;
-    } else if (request->op == SR_OP_MADVISE) {
-        sri_sqe_madvise_to_uapi(sqe, plan->memory, (uint32_t)request->length,
-                                (uint32_t)request->advice);
-    } else if (request->op == SR_OP_TIMEOUT) {
-        op->cold->duration =
-            (struct __kernel_timespec){(int64_t)(request->duration_ns / 1000000000u),
-                                       (int64_t)(request->duration_ns % 1000000000u)};
-        sri_sqe_timeout_to_uapi(sqe, &op->cold->duration);
+    } else if (is_about_sockets(request->op)) {
+        sri_socket_prepare(ring, op, plan, sqe);
     } else if ((plan->needs & SRI_NEEDS_SLICES) != 0) {
         vector_to_uapi(op, plan, sqe);
     } else if ((plan->needs & SRI_NEEDS_PATHS) != 0) {
         path_op_to_uapi(op, plan, sqe);
-    } else {
+    } else if (is_about_one_file(request->op)) {
         file_op_to_uapi(plan, sqe);
+    } else {
+        other_op_to_uapi(op, plan, sqe);
     }
     if ((request->flags & SR_REQUEST_ASYNC) != 0) {
         sqe->flags |= IOSQE_ASYNC;
@@ -141,6 +190,15 @@ static void vector_rest(sr_ring *ring, struct sri_op *op, struct io_uring_sqe *s
                              rest_count, offset_of_rest(cold));
 }
 
+static void message_rest(const sr_ring *ring, const struct sri_op *op, struct io_uring_sqe *sqe) {
+    const struct sri_op_cold *cold = op->cold;
+    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].memory;
+    const uint8_t uapi = op->opcode == SR_OP_RECV ? IORING_OP_RECV : IORING_OP_SEND;
+    sri_sqe_message_to_uapi(sqe, uapi, sri_file_for_sqe(&ring->files.list[op->file]),
+                            memory + op->loan.begin + cold->done,
+                            (uint32_t)(cold->length - cold->done), cold->op_flags);
+}
+
 void sri_op_send(sr_ring *ring, struct sri_op *op) {
     struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
     switch (op->opcode) {
@@ -152,9 +210,17 @@ void sri_op_send(sr_ring *ring, struct sri_op *op) {
     case SR_OP_WRITEV:
         vector_rest(ring, op, sqe);
         break;
-    default:
-        SR_CHECK(op->opcode == SR_OP_CLOSE);
+    case SR_OP_CLOSE:
         sri_sqe_close_to_uapi(sqe, ring->files.list[op->file].fd);
+        break;
+    default:
+        if ((op->flags & SRI_OP_ARMED) != 0) {
+            sri_armed_send(ring, op, sqe);
+        } else {
+            SR_CHECK(op->opcode == SR_OP_SEND || op->opcode == SR_OP_RECV ||
+                     op->opcode == SR_OP_SEND_ZC);
+            message_rest(ring, op, sqe);
+        }
         break;
     }
     if ((op->flags & SRI_OP_ASYNC) != 0) {

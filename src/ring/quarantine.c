@@ -7,6 +7,7 @@
  * A ring whose operations may yet bring descriptors lingers first: its queue stays open, and each
  * sweep of its owner thread takes what has ended.
  */
+#include "ring/buffer_ring.h"
 #include "ring/ring.h"
 
 #include "sys/memory.h"
@@ -100,6 +101,8 @@ static void take_loans(sr_ring *ring) {
             }
         }
     }
+    ring->quarantine_bytes += sri_buffer_rings_bytes(ring);
+    sri_buffer_rings_quarantine(ring);
     sri_ring_let_pools_go(ring);
 }
 
@@ -122,6 +125,7 @@ static void release_ring(sr_ring *ring) {
             end_orphaned_loans(ring, &ring->ops.list[i]);
         }
     }
+    sri_buffer_rings_end(ring);
     sri_ring_free(ring);
 }
 

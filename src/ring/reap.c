@@ -5,12 +5,16 @@
  */
 #include "ring/ring.h"
 
+#include "ring/armed.h"
 #include "ring/inbox.h"
+#include "ring/request.h"
+#include "ring/socket.h"
 
 #include <errno.h>
 
+/* Whether the result counts bytes. */
 static bool is_transfer(uint8_t opcode) {
-    return opcode >= SR_OP_READ && opcode <= SR_OP_WRITEV;
+    return (sri_opcode_specs[opcode].needs & SRI_TRANSFERS) != 0;
 }
 
 uint64_t sri_op_lent_bytes(const struct sri_op *op) {
@@ -23,7 +27,7 @@ uint64_t sri_op_lent_bytes(const struct sri_op *op) {
 }
 
 void sri_op_end_discard(sr_ring *ring, const struct sri_op *op) {
-    if (SRI_UNLIKELY((op->flags & SRI_OP_DISCARDS) != 0)) {
+    if (SRI_UNLIKELY(op->cold != NULL) && op->cold->discards) {
         atomic_fetch_sub(&ring->pools[op->pool].pool->discards_in_flight, 1);
     }
 }
@@ -33,7 +37,7 @@ void sri_op_end_loans(sr_ring *ring, struct sri_op *op, uint64_t bytes_done) {
         struct sri_ring_pool *place = &ring->pools[op->pool];
         place->op_count--;
         sri_op_end_discard(ring, op);
-        sri_loan_end(place->pool, &op->loan, op->opcode == SR_OP_READ ? bytes_done : 0);
+        sri_loan_end(place->pool, &op->loan, op->loan.writer ? bytes_done : 0);
         return;
     }
     struct sri_op_vector *vector = op->cold != NULL ? op->cold->vector : NULL;
@@ -82,12 +86,14 @@ void sri_op_describe(const sr_ring *ring, const struct sri_op *op, int64_t resul
         out_completion->flags |= SR_COMPLETION_CANCEL_ASKED;
     }
     out_completion->bytes_done = op->cold != NULL ? op->cold->done : 0;
+    if (op->opcode == SR_OP_OPENAT || op->opcode == SR_OP_ACCEPT) {
+        out_completion->file.bits = 0; /* the one that comes, not the one it comes from */
+    }
 }
 
 /* What an open leaves: a file for the caller, or a descriptor that nobody wants. */
 static int64_t end_open(sr_ring *ring, struct sri_op *op, int64_t result, sr_file *out_file) {
-    struct sri_file *file = &ring->files.list[op->cold->second_file];
-    out_file->bits = 0;
+    struct sri_file *file = &ring->files.list[op->cold->new_file];
     if (result < 0 || (op->flags & SRI_OP_ABANDONED) != 0) {
         if (result >= 0) {
             sri_ring_drop_fd(ring, (int)result);
@@ -96,6 +102,7 @@ static int64_t end_open(sr_ring *ring, struct sri_op *op, int64_t result, sr_fil
         return result;
     }
     sri_file_open(&ring->files, file, (int)result);
+    file->is_socket = op->opcode != SR_OP_OPENAT;
     out_file->bits = file->handle;
     return 0;
 }
@@ -109,22 +116,62 @@ static void end_files(sr_ring *ring, struct sri_op *op, int64_t result) {
     if (op->file != SRI_INDEX32_NONE) {
         sri_file_op_ended(ring, &ring->files.list[op->file]);
     }
-    if (cold != NULL && cold->second_file != SRI_INDEX32_NONE && op->opcode != SR_OP_OPENAT) {
+    if (cold != NULL && cold->second_file != SRI_INDEX32_NONE) {
         sri_file_op_ended(ring, &ring->files.list[cold->second_file]);
     }
 }
 
-/* Deadline, and what the caller may look at until the next wait. */
+/* Keeps what the caller may look at until the next wait. */
+static void keep_output(sr_ring *ring, struct sri_output *output) {
+    output->next = ring->ops.outputs;
+    ring->ops.outputs = output;
+}
+
+static void give_child(struct sri_op_child *child) {
+    child->child = (sr_child){
+        .pid = child->info.si_pid,
+        .code = child->info.si_code,
+        .status = child->info.si_status,
+        .uid = child->info.si_uid,
+    };
+}
+
+static void give_outputs(sr_ring *ring, struct sri_op *op, sr_completion *completion) {
+    struct sri_op_cold *cold = op->cold;
+    if (op->opcode == SR_OP_STATX) {
+        completion->statx = &cold->extra->statx;
+        keep_output(ring, &cold->extra->output);
+        cold->extra = NULL;
+    } else if (op->opcode == SR_OP_WAITID) {
+        give_child(cold->child);
+        completion->child = &cold->child->child;
+        keep_output(ring, &cold->child->output);
+        cold->child = NULL;
+    } else if (op->opcode == SR_OP_RECVMSG || op->opcode == SR_OP_ACCEPT) {
+        if ((op->flags & SRI_OP_ABANDONED) != 0) {
+            sri_message_drop(ring, op);
+        }
+        completion->message = sri_message_describe(op);
+        keep_output(ring, &cold->message->output);
+        cold->message = NULL;
+    }
+}
+
+/* Deadline, files that came, outputs. */
 static void end_cold(sr_ring *ring, struct sri_op *op, sr_completion *completion) {
     struct sri_op_cold *cold = op->cold;
     if (cold->deadline.position != SRI_HEAP_NOWHERE) {
         sri_heap_remove(&ring->deadlines, &cold->deadline);
     }
-    if (op->opcode == SR_OP_STATX && completion->result >= 0) {
-        completion->statx = &cold->extra->statx;
-        cold->extra->next = ring->ops.outputs;
-        ring->ops.outputs = cold->extra;
-        cold->extra = NULL;
+    if (op->opcode == SR_OP_SEND_ZC) {
+        ring->ops.zerocopy_count--;
+        sri_ops_bound(&ring->ops);
+    }
+    if (completion->result >= 0 && (op->flags & SRI_OP_ARMED) == 0) {
+        give_outputs(ring, op, completion);
+    }
+    if (cold->new_file != SRI_INDEX32_NONE) {
+        completion->result = end_open(ring, op, completion->result, &completion->file);
     }
 }
 
@@ -137,8 +184,31 @@ static void run_callback(sr_ring *ring, sr_completion_fn on_complete,
     ring->in_callback = nested;
 }
 
-/* The end of an operation with a cold part, or whose outcome nobody reads. */
-static SRI_NOINLINE void finish_special(sr_ring *ring, struct sri_op *op, int64_t result) {
+static void deliver(sr_ring *ring, sr_completion_fn on_complete, const sr_completion *completion) {
+    sri_ring_trace(ring, SR_TRACE_COMPLETE, completion->op.bits, completion->tag,
+                   completion->result);
+    if (on_complete != NULL) {
+        run_callback(ring, on_complete, completion);
+    } else {
+        ring->completions[ring->completions_count++] = *completion;
+    }
+}
+
+static void describe_arrival(const struct sri_arrival *arrival, sr_completion *completion) {
+    if (arrival->buffer.bits != 0) {
+        completion->buffer = arrival->buffer;
+        completion->buffer_length = (uint32_t)arrival->result;
+        completion->bytes_done = (uint64_t)arrival->result;
+    }
+    if (arrival->file.bits != 0) {
+        completion->file = arrival->file;
+    }
+}
+
+/* The end of an operation that is not plain. @arrival: what its last completion brought, or NULL.
+ */
+static SRI_NOINLINE void finish_special(sr_ring *ring, struct sri_op *op, int64_t result,
+                                        const struct sri_arrival *arrival) {
     sr_completion completion;
     sr_completion_fn on_complete = op->cold != NULL ? op->cold->on_complete : NULL;
     const bool abandoned = (op->flags & SRI_OP_ABANDONED) != 0;
@@ -156,22 +226,35 @@ static SRI_NOINLINE void finish_special(sr_ring *ring, struct sri_op *op, int64_
     }
     sri_op_end_loans(ring, op, completion.bytes_done);
     end_files(ring, op, result);
-    if (op->opcode == SR_OP_OPENAT) {
-        completion.result = end_open(ring, op, result, &completion.file);
+    if ((op->flags & SRI_OP_ARMED) != 0) {
+        sri_op_disarm(ring, op);
     }
     if (op->cold != NULL) {
         end_cold(ring, op, &completion);
     }
+    if (arrival != NULL) {
+        describe_arrival(arrival, &completion);
+    }
     sri_op_release(&ring->ops, op);
-    if (abandoned) {
+    if (!abandoned) {
+        deliver(ring, on_complete, &completion);
+    }
+}
+
+void sri_op_arrived(sr_ring *ring, struct sri_op *op, const struct sri_arrival *arrival,
+                    bool more) {
+    sr_completion completion;
+    if (!more) {
+        finish_special(ring, op, arrival->result, arrival);
         return;
     }
-    sri_ring_trace(ring, SR_TRACE_COMPLETE, completion.op.bits, completion.tag, completion.result);
-    if (on_complete != NULL) {
-        run_callback(ring, on_complete, &completion);
-    } else {
-        ring->completions[ring->completions_count++] = completion;
+    if ((op->flags & SRI_OP_ABANDONED) != 0) {
+        return;
     }
+    sri_op_describe(ring, op, arrival->result, &completion);
+    describe_arrival(arrival, &completion);
+    completion.flags |= SR_COMPLETION_MORE;
+    deliver(ring, op->cold != NULL ? op->cold->on_complete : NULL, &completion);
 }
 
 static inline bool is_plain(const struct sri_op *op) {
@@ -184,10 +267,10 @@ static inline void finish_plain(sr_ring *ring, struct sri_op *op, int32_t result
     describe(ring, op, result, completion);
     if (op->pool != SRI_POOL_NONE) {
         struct sri_ring_pool *place = &ring->pools[op->pool];
-        const uint64_t done = result > 0 && is_transfer(op->opcode) ? (uint64_t)result : 0;
+        const uint64_t done = result > 0 ? (uint64_t)result : 0; /* a plain loan is a transfer's */
         completion->bytes_done = done;
         place->op_count--;
-        sri_loan_end(place->pool, &op->loan, op->opcode == SR_OP_READ ? done : 0);
+        sri_loan_end(place->pool, &op->loan, op->loan.writer ? done : 0);
     }
     if (op->file != SRI_INDEX32_NONE) {
         sri_file_op_ended(ring, &ring->files.list[op->file]);
@@ -197,7 +280,7 @@ static inline void finish_plain(sr_ring *ring, struct sri_op *op, int32_t result
 }
 
 void sri_op_finish(sr_ring *ring, struct sri_op *op, int64_t result) {
-    finish_special(ring, op, result);
+    finish_special(ring, op, result, NULL);
 }
 
 /* Whether a transfer goes on; if so its rest is on its way. */
@@ -219,8 +302,8 @@ static bool transfer_goes_on(sr_ring *ring, struct sri_op *op, int32_t result) {
 /* The outcome of an operation with a cold part, out of its last CQE. */
 static int64_t cold_result(const struct sri_op *op, int32_t result) {
     const struct sri_op_cold *cold = op->cold;
-    if ((op->flags & SRI_OP_SUBSTITUTED) != 0) {
-        return cold->substitute_result;
+    if (cold->substituted) {
+        return cold->result;
     }
     if (op->opcode == SR_OP_TIMEOUT && result == -ETIME) {
         return 0; /* that is what was asked for */
@@ -257,16 +340,50 @@ static SRI_COLD void no_operation(sr_ring *ring, const struct sri_cqe *cqe) {
             ours ? &ring->stats.completions_stale_total : &ring->stats.completions_unknown_total);
 }
 
-static SRI_NOINLINE void take_special(sr_ring *ring, struct sri_op *op, const struct sri_cqe *cqe) {
-    /* Not in the kernel, or more to come from an operation that has one completion: a duplicate. */
-    if (op->state != SRI_OP_FLYING || (cqe->flags & IORING_CQE_F_MORE) != 0) {
+/* Two completions: one with the result, and a notice that the network has let go of the buffer. The
+ * outcome is given when both are here. */
+static void take_zerocopy(sr_ring *ring, struct sri_op *op, const struct sri_cqe *cqe) {
+    struct sri_op_cold *cold = op->cold;
+    const bool notice = (cqe->flags & SRI_IORING_CQE_F_NOTIF) != 0;
+    if (notice ? cold->has_notice : cold->has_result) {
         dropped(ring, cqe, &ring->stats.completions_stale_total);
         return;
     }
-    if (op->cold == NULL) {
-        finish_special(ring, op, cqe->result);
+    if (notice) {
+        cold->has_notice = true;
+    } else {
+        cold->has_result = true;
+        cold->has_notice = cold->has_notice || (cqe->flags & IORING_CQE_F_MORE) == 0;
+        cold->result = cqe->result;
+        cold->done = cqe->result > 0 ? (uint32_t)cqe->result : 0;
+    }
+    if (!cold->has_result || !cold->has_notice) {
+        return;
+    }
+    if (cold->result == -EOPNOTSUPP && !cold->copies && (op->flags & SRI_OP_CANCEL_ASKED) == 0) {
+        cold->copies = true; /* not with this kind of socket: once more, as a plain send */
+        cold->has_result = false;
+        cold->has_notice = false;
+        sri_op_send_or_wait(ring, op);
+        return;
+    }
+    sri_op_finish(ring, op, cold->result);
+}
+
+static SRI_NOINLINE void take_special(sr_ring *ring, struct sri_op *op, const struct sri_cqe *cqe) {
+    const bool flying = op->state == SRI_OP_FLYING;
+    if (flying && op->opcode == SR_OP_SEND_ZC) {
+        take_zerocopy(ring, op, cqe);
+    } else if (flying && (op->flags & SRI_OP_ARMED) != 0) {
+        sri_armed_take(ring, op, cqe);
+    } else if (!flying || (cqe->flags & IORING_CQE_F_MORE) != 0) {
+        /* Not in the kernel, or more to come from an operation that has one completion: a
+         * duplicate. */
+        dropped(ring, cqe, &ring->stats.completions_stale_total);
+    } else if (op->cold == NULL) {
+        sri_op_finish(ring, op, cqe->result);
     } else if (!is_transfer(op->opcode) || !transfer_goes_on(ring, op, cqe->result)) {
-        finish_special(ring, op, cold_result(op, cqe->result));
+        sri_op_finish(ring, op, cold_result(op, cqe->result));
     }
 }
 

@@ -21,7 +21,12 @@ enum {
     SRI_NEEDS_SLICES = 1u << 7,
     SRI_NEEDS_COLD = 1u << 8,
     SRI_MAY_BE_FULL = 1u << 9,
-    SRI_MAY_SUBSTITUTE = 1u << 10 /* a plain system call can stand in */
+    SRI_MAY_SUBSTITUTE = 1u << 10, /* a plain system call can stand in */
+    SRI_NEEDS_OTHER = 1u << 11,    /* `other` */
+    SRI_BRINGS_FILE = 1u << 12,    /* a place for the file that comes */
+    SRI_NEEDS_MESSAGE = 1u << 13,  /* room for addresses and control data */
+    SRI_MAY_BE_MULTISHOT = 1u << 14,
+    SRI_TRANSFERS = 1u << 15 /* the result counts bytes */
 };
 
 #define SRI_NEEDS_PATHS ((unsigned int)(SRI_NEEDS_PATH | SRI_NEEDS_NEW_PATH))
@@ -37,9 +42,10 @@ extern const struct sri_opcode_spec sri_opcode_specs[SR_OP_COUNT];
 struct sri_plan {
     const sr_request *request;
     unsigned int needs;
-    struct sri_file *file; /* NULL: none, or the working directory */
-    struct sri_file *new_dir;
-    struct sri_file *opened; /* reserved for what OPENAT opens */
+    uint8_t uapi;            /* IORING_OP_* */
+    struct sri_file *file;   /* NULL: none, or the working directory */
+    struct sri_file *second; /* `new_dir` or `other` */
+    struct sri_file *opened; /* reserved for the file that comes */
     void *memory;            /* the buffer range */
     bool substitute;
     uint64_t culprit; /* handle that a refusal is about */

@@ -63,7 +63,7 @@ static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
         ring->deadlines.items == NULL) {
         return -ENOMEM;
     }
-    return sri_ops_init(&ring->ops, options->ops_max);
+    return sri_ops_init(&ring->ops, options->ops_max, options->ops_max);
 }
 
 static int queue_open(sr_ring *ring, const sr_ring_options *options) {
@@ -101,7 +101,9 @@ void sri_ring_free(sr_ring *ring) {
 
 static int ring_init(sr_ring *ring, const sr_ring_options *options) {
     ring->owner_key = sri_owner_key();
-    ring->waiting_last = &ring->waiting_first;
+    ring->waiting_first = SRI_INDEX32_NONE;
+    ring->plain_opcode_max = SR_OP_WRITE;
+    ring->event_fd = -1;
     ring->drain_timeout_ns = options->drain_timeout_ns;
     ring->on_trace = options->on_trace;
     ring->trace_ctx = options->trace_ctx;

@@ -66,8 +66,13 @@ struct sr_ring {
     struct sri_queue queue;
     uint64_t refused_total; /* operations that had a handle when their request was refused */
     uint8_t *fixed_buffer_used;
-    struct sri_op *waiting_first; /* operations that wait for room in the queue */
-    struct sri_op **waiting_last;
+    uint32_t waiting_first; /* operations that wait for room in the queue, first in, first out */
+    uint32_t waiting_last;
+    int32_t plain_opcode_max; /* up to this opcode requests may go the short way; -1: none may */
+    sr_buffer_ring *buffer_rings;
+    uint32_t starved_count;          /* operations, not abandoned ones, that wait for a buffer */
+    int event_fd;                    /* -1: none */
+    uint8_t op_refused[SR_OP_COUNT]; /* by the restrictions */
     struct sri_heap deadlines;
     void *trace_ctx;
     uint64_t wake_count; /* the kernel writes here while wake_armed */
@@ -116,9 +121,10 @@ static inline uint32_t sri_ring_delivered(const sr_ring *ring) {
     return ring->completions_count + ring->callbacks_count;
 }
 
-/* Operations whose outcome somebody still waits for. */
+/* Operations whose outcome somebody still waits for. Those that want buffers wait for the caller.
+ */
 static inline uint32_t sri_ring_expected(const sr_ring *ring) {
-    return sri_ops_in_use(&ring->ops) - ring->ops.abandoned_count;
+    return sri_ops_in_use(&ring->ops) - ring->ops.abandoned_count - ring->starved_count;
 }
 
 /* The fixed buffer that holds a slot of an attached pool. */
@@ -149,6 +155,8 @@ static inline bool sri_ring_make_room(sr_ring *ring) {
 
 /* Writes the SQE of an operation (first time or the rest of a transfer). There must be room. */
 void sri_op_send(sr_ring *ring, struct sri_op *op);
+/* Puts an operation in the list of those that wait for room. */
+void sri_op_wait_for_room(sr_ring *ring, struct sri_op *op);
 /* Sends now if there is room, else when there is. */
 void sri_op_send_or_wait(sr_ring *ring, struct sri_op *op);
 /* Sends the operations and cancels that waited for room. */
@@ -159,6 +167,15 @@ void sri_ring_send_waiting(sr_ring *ring);
 
 /* Takes what has completed; stops when the array is full. */
 void sri_ring_reap(sr_ring *ring);
+/* What a completion brought, out of the kernel's hands. */
+struct sri_arrival {
+    int64_t result;
+    sr_buffer buffer;
+    sr_file file;
+};
+
+/* Delivers what has arrived, with the end of the operation unless there is @more. */
+void sri_op_arrived(sr_ring *ring, struct sri_op *op, const struct sri_arrival *arrival, bool more);
 /* Ends an operation: loans, file, handle; delivers its completion unless it is abandoned. */
 void sri_op_finish(sr_ring *ring, struct sri_op *op, int64_t result);
 /* Ends the loans of an operation of which the kernel transferred @bytes_done. */
@@ -187,6 +204,8 @@ void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 /* -- close.c ------------------------------------------------------------------------------------
  */
 
+/* Tells the peer of a socket that closing the descriptor alone would not tell. */
+void sri_file_shut_down(sr_ring *ring, const struct sri_file *file);
 /* Starts the close of a file: at once, or when its last operation has ended. */
 void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
 /* The last operation on a closing file has ended: the close may go. */

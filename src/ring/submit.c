@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Taking requests: check everything, then act. */
+#include "ring/armed.h"
 #include "ring/request.h"
 
 #include <errno.h>
@@ -7,26 +8,30 @@
 /* The kernel lacks the operation: do it now, and let a NOP bring the result in its turn. */
 static void substitute(sr_ring *ring, struct sri_op *op, const struct sri_plan *plan) {
     SR_CHECK(plan->request->op == SR_OP_FTRUNCATE);
-    op->flags |= SRI_OP_SUBSTITUTED;
-    op->cold->substitute_result =
-        ring->queue.backend->fd_truncate(plan->file->fd, plan->request->length);
+    op->cold->substituted = true;
+    op->cold->result = ring->queue.backend->fd_truncate(plan->file->fd, plan->request->length);
     ring->stats.substitutes_total++;
 }
 
 /* Nothing can fail from here on. */
 static void commit(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     const sr_request *request = plan->request;
-    op->flags |= (uint8_t)request->flags; /* FULL and ASYNC have the same bits */
     if (plan->file != NULL) {
         op->file = sri_file_index(&ring->files, plan->file);
         plan->file->op_count += request->op != SR_OP_CLOSE;
     }
-    if (SRI_UNLIKELY(plan->new_dir != NULL)) {
-        op->cold->second_file = sri_file_index(&ring->files, plan->new_dir);
-        plan->new_dir->op_count++;
+    if (SRI_UNLIKELY(plan->second != NULL)) {
+        op->cold->second_file = sri_file_index(&ring->files, plan->second);
+        plan->second->op_count++;
     }
     if (SRI_UNLIKELY(plan->opened != NULL)) {
-        op->cold->second_file = sri_file_index(&ring->files, plan->opened);
+        op->cold->new_file = sri_file_index(&ring->files, plan->opened);
+    }
+    if (SRI_UNLIKELY((op->flags & SRI_OP_ARMED) != 0)) {
+        sri_op_arm(ring, op, request);
+    } else if (SRI_UNLIKELY(request->op == SR_OP_SEND_ZC)) {
+        ring->ops.zerocopy_count++;
+        sri_ops_bound(&ring->ops);
     }
     if (SRI_UNLIKELY(request->deadline_ns != 0)) {
         const uint64_t now_ns = ring->queue.backend->now_ns();
@@ -47,6 +52,23 @@ static void commit(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     sri_ring_trace(ring, SR_TRACE_SUBMIT, op->handle, op->tag, request->op);
 }
 
+/* Places for operations that this one must leave free: see sri_ops_bound(). */
+static uint32_t places_kept(const sr_ring *ring, const sr_request *request) {
+    if ((request->flags & SR_REQUEST_MULTISHOT) != 0) {
+        return 0;
+    }
+    return ring->ops.free_floor + (request->op == SR_OP_SEND_ZC);
+}
+
+static uint8_t first_flags(const sr_request *request) {
+    _Static_assert((int)SRI_OP_FULL == (int)SR_REQUEST_FULL &&
+                       (int)SRI_OP_ASYNC == (int)SR_REQUEST_ASYNC &&
+                       (int)SRI_OP_MULTISHOT == (int)SR_REQUEST_MULTISHOT,
+                   "the same bits");
+    const bool selects = request->op == SR_OP_RECV && request->buffer_ring != NULL;
+    return (uint8_t)(request->flags | (selects ? SRI_OP_SELECTS : 0u));
+}
+
 static int submit(sr_ring *ring, const sr_request *request, sr_op *out_op, uint64_t *out_culprit) {
     struct sri_plan plan = {.request = request};
     int code = sri_ring_check(ring);
@@ -64,10 +86,11 @@ static int submit(sr_ring *ring, const sr_request *request, sr_op *out_op, uint6
     if (!sri_ring_make_room(ring)) {
         return SR_E_FULL;
     }
-    struct sri_op *op = sri_op_acquire(&ring->ops);
+    struct sri_op *op = sri_op_acquire(&ring->ops, places_kept(ring, request));
     if (op == NULL) {
         return SR_E_FULL;
     }
+    op->flags = first_flags(request);
     op->opcode = (uint8_t)request->op;
     op->tag = request->tag;
     op->ctx = request->ctx;
@@ -85,9 +108,9 @@ static int submit(sr_ring *ring, const sr_request *request, sr_op *out_op, uint6
 }
 
 /* A NOP, read or write that needs no cold part. All kernels that rings are made on have these. */
-static inline bool is_plain(const sr_request *request) {
-    return request->op <= SR_OP_WRITE && request->flags == 0 && request->on_complete == NULL &&
-           request->deadline_ns == 0;
+static inline bool is_plain(const sr_ring *ring, const sr_request *request) {
+    return (int)request->op <= ring->plain_opcode_max && request->flags == 0 &&
+           request->on_complete == NULL && request->deadline_ns == 0;
 }
 
 /* Lends from the pool that was used last; the long way looks in the others. */
@@ -127,7 +150,7 @@ static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *
             return 1;
         }
     }
-    struct sri_op *op = sri_op_acquire(&ring->ops);
+    struct sri_op *op = sri_op_acquire(&ring->ops, ring->ops.free_floor);
     if (SRI_UNLIKELY(op == NULL)) {
         return SR_E_FULL;
     }
@@ -157,8 +180,8 @@ static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *
 static SRI_NOINLINE int submit_and_report(sr_ring *ring, const sr_request *request, sr_op *out_op) {
     uint64_t culprit = 0;
     const int code = submit(ring, request, out_op, &culprit);
-    const bool expected =
-        code == 0 || code == SR_E_FULL || code == SR_E_UNSUPPORTED || code == -ENOMEM;
+    const bool expected = code == 0 || code == SR_E_FULL || code == SR_E_UNSUPPORTED ||
+                          code == -ENOMEM || code == -EACCES;
     return expected ? code : sri_misuse(code, "sr_ring_submit", culprit);
 }
 
@@ -167,7 +190,7 @@ int sr_ring_submit(sr_ring *ring, const sr_request *request, sr_op *out_op) {
         out_op->bits = 0;
     }
     if (SRI_LIKELY(sri_ring_check(ring) == 0 && request != NULL &&
-                   request->size == sizeof *request && is_plain(request))) {
+                   request->size == sizeof *request && is_plain(ring, request))) {
         const int code = submit_plain(ring, request, out_op);
         if (SRI_LIKELY(code <= 0)) {
             return code;

@@ -123,6 +123,8 @@ struct sri_backend {
      */
     int (*fd_close)(int fd);
     int (*fd_is_open)(int fd); /* 0 or a negative errno */
+    bool (*fd_is_socket)(int fd);
+    int (*fd_shutdown)(int fd); /* both ways */
     int (*fd_truncate)(int fd, uint64_t length);
     int (*wakeup_open)(void); /* an eventfd, or a negative errno */
     void (*wakeup_write)(int fd);

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -272,6 +274,15 @@ static int os_is_open(int fd) {
     return fcntl(fd, F_GETFD) >= 0 ? 0 : -errno;
 }
 
+static bool os_is_socket(int fd) {
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+static int os_shutdown(int fd) {
+    return shutdown(fd, SHUT_RDWR) == 0 ? 0 : -errno;
+}
+
 static int os_truncate(int fd, uint64_t length) {
     return ftruncate(fd, (off_t)length) == 0 ? 0 : -errno;
 }
@@ -332,6 +343,8 @@ const struct sri_backend sri_backend_uring = {
     .release = sri_memory_release,
     .fd_close = os_close,
     .fd_is_open = os_is_open,
+    .fd_is_socket = os_is_socket,
+    .fd_shutdown = os_shutdown,
     .fd_truncate = os_truncate,
     .wakeup_open = os_wakeup_open,
     .wakeup_write = os_wakeup_write,

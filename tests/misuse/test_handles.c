@@ -22,8 +22,9 @@ struct world {
     struct directory directory;
     sr_ring *ring;
     sr_ring *other_ring;
-    sr_pool *pool;       /* attached to the ring */
-    sr_pool *other_pool; /* attached to the other ring only */
+    sr_buffer_ring *buffer_ring; /* empty; goes with its ring */
+    sr_pool *pool;               /* attached to the ring */
+    sr_pool *other_pool;         /* attached to the other ring only */
     uint64_t live[KINDS];
     uint64_t foreign[KINDS];
     uint64_t ended[KINDS];
@@ -71,6 +72,9 @@ static void world_begin(void) {
     world.pool = pool_make(BYTES, 8);
     world.other_pool = pool_make(BYTES, 8);
     pool_attach(world.ring, world.pool);
+    assert_ok(sr_buffer_ring_create(world.ring, world.pool,
+                                    &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 0},
+                                    &world.buffer_ring));
     pool_attach(world.other_ring, world.other_pool);
     make_ended();
     world.live[BUFFER] = buffer_take(world.pool).bits;
@@ -235,6 +239,10 @@ static int call_detach(uint64_t bits) {
     return code;
 }
 
+static int call_provide(uint64_t bits) {
+    return sr_buffer_ring_provide(world.buffer_ring, (sr_buffer){bits});
+}
+
 static const struct call {
     const char *function;
     enum kind kind;
@@ -248,6 +256,7 @@ static const struct call {
     {"sr_op_abandon", OP, false, call_abandon},
     {"sr_file_fd", FILE_HANDLE, true, call_fd},
     {"sr_file_detach", FILE_HANDLE, true, call_detach},
+    {"sr_buffer_ring_provide", BUFFER, true, call_provide},
 };
 
 static void refuse_all(const char *function, enum kind kind, bool reports, bool none_is_fine,
@@ -317,7 +326,7 @@ CASE(handles, no_call_that_takes_a_handle_was_forgotten, world_begin, world_end)
 /* ---- handles in requests -----------------------------------------------------------------------
  */
 
-enum position { AT_FILE, AT_DIR, AT_NEW_DIR, AT_BUFFER, AT_SLICE, POSITIONS };
+enum position { AT_FILE, AT_DIR, AT_NEW_DIR, AT_OTHER, AT_BUFFER, AT_SLICE, POSITIONS };
 
 #define IN(position) (1u << (position))
 
@@ -345,6 +354,24 @@ static const uint32_t positions[SR_OP_COUNT] = {
     [SR_OP_FADVISE] = IN(AT_FILE),
     [SR_OP_MADVISE] = IN(AT_BUFFER),
     [SR_OP_TIMEOUT] = NOWHERE,
+    [SR_OP_SPLICE] = IN(AT_FILE) | IN(AT_OTHER),
+    [SR_OP_TEE] = IN(AT_FILE) | IN(AT_OTHER),
+    [SR_OP_SOCKET] = NOWHERE,
+    [SR_OP_BIND] = IN(AT_FILE),
+    [SR_OP_LISTEN] = IN(AT_FILE),
+    [SR_OP_ACCEPT] = IN(AT_FILE),
+    [SR_OP_CONNECT] = IN(AT_FILE),
+    [SR_OP_SEND] = IN(AT_FILE) | IN(AT_BUFFER),
+    [SR_OP_RECV] = IN(AT_FILE) | IN(AT_BUFFER),
+    [SR_OP_SENDMSG] = IN(AT_FILE) | IN(AT_SLICE),
+    [SR_OP_RECVMSG] = IN(AT_FILE) | IN(AT_SLICE),
+    [SR_OP_SEND_ZC] = IN(AT_FILE) | IN(AT_BUFFER),
+    [SR_OP_SHUTDOWN] = IN(AT_FILE),
+    [SR_OP_POLL] = IN(AT_FILE),
+    [SR_OP_WAITID] = NOWHERE,
+    [SR_OP_FUTEX_WAIT] = NOWHERE,
+    [SR_OP_FUTEX_WAKE] = NOWHERE,
+    [SR_OP_EPOLL_CTL] = IN(AT_FILE) | IN(AT_OTHER),
 };
 
 struct attempt {
@@ -354,6 +381,7 @@ struct attempt {
 
 /* All is right but the one handle. */
 static int call_submit(uint64_t bits, void *ctx) {
+    static const char address[16];
     const struct attempt *attempt = ctx;
     sr_op op = {1};
     sr_slice slices[2];
@@ -368,6 +396,9 @@ static int call_submit(uint64_t bits, void *ctx) {
     request.new_path = "no such file either";
     request.slices = slices;
     request.slice_count = 2;
+    request.other.bits = world.live[FILE_HANDLE];
+    request.address = (const struct sockaddr *)(const void *)address;
+    request.address_bytes = sizeof address;
     request.advice = attempt->op == SR_OP_MADVISE ? MADV_NORMAL : POSIX_FADV_NORMAL;
     switch (attempt->position) {
     case AT_FILE:
@@ -376,6 +407,9 @@ static int call_submit(uint64_t bits, void *ctx) {
         break;
     case AT_NEW_DIR:
         request.new_dir.bits = bits;
+        break;
+    case AT_OTHER:
+        request.other.bits = bits;
         break;
     case AT_BUFFER:
         request.buffer.bits = bits;
@@ -436,6 +470,9 @@ Test(handles, where_nothing_is_alive_no_handle_is) {
     world.ring = ring_make(NULL);
     world.pool = pool_make(BYTES, 2);
     pool_attach(world.ring, world.pool);
+    assert_ok(sr_buffer_ring_create(world.ring, world.pool,
+                                    &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 0},
+                                    &world.buffer_ring));
     for (uint32_t round = 0; round < 3; round++) { /* never used; used and free again */
         uint64_t bits[64] = {0, UINT64_MAX, world.ended[BUFFER], world.ended[OP],
                              world.ended[FILE_HANDLE]};

@@ -8,13 +8,14 @@
 #include "misuse/declarations.h"
 #include "support/case.h"
 
-enum type { REGION, POOL, RING, TYPES };
+enum type { REGION, POOL, RING, BUFFER_RING, TYPES };
 
 #define FAKE_BYTES 16384u
 
 static sr_region *region;
 static sr_pool *pool;
 static sr_ring *ring;
+static sr_buffer_ring *buffer_ring;
 static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
 static _Alignas(4096) unsigned char filled[FAKE_BYTES];
 
@@ -24,6 +25,8 @@ static void objects_begin(void) {
     assert_ok(sr_region_create(65536, NULL, &region));
     pool = pool_make(4096, 4);
     ring = ring_make(&options);
+    assert_ok(sr_buffer_ring_create(
+        ring, pool, &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 1}, &buffer_ring));
     memset(filled, 0xff, sizeof filled);
     misuse_watch();
 }
@@ -35,6 +38,7 @@ static void objects_end(void) {
     assert_ok(run(ring, &nop).result);
     (void)buffer_take(pool);
     cr_assert_eq(sr_region_size(region), 65536);
+    assert_ok(sr_buffer_ring_destroy(&buffer_ring));
     ring_end(&ring);
     pool_end(&pool);
     assert_ok(sr_region_destroy(&region));
@@ -208,6 +212,36 @@ static long call_ring_get_stats(void *object) {
     return sr_ring_get_stats(object, &stats);
 }
 
+static long call_buffer_ring_create_ring(void *object) {
+    sr_buffer_ring *made = (sr_buffer_ring *)(void *)zeroed;
+    const int code = sr_buffer_ring_create(object, pool, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_buffer_ring_create_pool(void *object) {
+    sr_buffer_ring *made = (sr_buffer_ring *)(void *)zeroed;
+    const int code = sr_buffer_ring_create(ring, object, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_buffer_ring_destroy(void *object) {
+    sr_buffer_ring *variable = object;
+    const int code = sr_buffer_ring_destroy(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_buffer_ring_provide(void *object) {
+    return sr_buffer_ring_provide(object, SR_BUFFER_NONE);
+}
+
+static long call_buffer_ring_get_stats(void *object) {
+    sr_buffer_ring_stats stats = SR_BUFFER_RING_STATS_INIT;
+    return sr_buffer_ring_get_stats(object, &stats);
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -245,6 +279,11 @@ static const struct {
     {"sr_file_detach", RING, SR_E_OBJECT, SR_E_OBJECT, call_file_detach},
     {"sr_inbox_post", RING, SR_E_OBJECT, SR_E_OBJECT, call_inbox_post},
     {"sr_ring_get_stats", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_get_stats},
+    {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
+    {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
+    {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
+    {"sr_buffer_ring_provide", BUFFER_RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_provide},
+    {"sr_buffer_ring_get_stats", BUFFER_RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_get_stats},
 };
 
 /* Calls that take no object. */
@@ -254,7 +293,8 @@ static const char *const without_object[] = {
     "sr_set_allocator", "sr_quarantine_stats", "sr_quarantine_sweep",
 };
 
-static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring "};
+static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring ",
+                                              "sr_buffer_ring "};
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
@@ -296,7 +336,7 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
 CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
      objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
-        void *const objects[TYPES] = {region, pool, ring};
+        void *const objects[TYPES] = {region, pool, ring, buffer_ring};
         refuse(row, "NULL", NULL, calls[row].for_null);
         refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
         refuse(row, "filled memory", filled, calls[row].for_wrong);

@@ -216,6 +216,15 @@ static int wrap_fd_is_open(int fd) {
     return code != 0 ? code : real()->fd_is_open(fd);
 }
 
+static bool wrap_fd_is_socket(int fd) {
+    return called(FAILING_FD_IS_SOCKET) == 0 && real()->fd_is_socket(fd);
+}
+
+static int wrap_fd_shutdown(int fd) {
+    const int code = called(FAILING_FD_SHUTDOWN);
+    return code != 0 ? code : real()->fd_shutdown(fd);
+}
+
 static int wrap_fd_truncate(int fd, uint64_t length) {
     const int code = called(FAILING_FD_TRUNCATE);
     return code != 0 ? code : real()->fd_truncate(fd, length);
@@ -266,6 +275,8 @@ static const struct sri_backend wrapper = {
     .release = wrap_release,
     .fd_close = wrap_fd_close,
     .fd_is_open = wrap_fd_is_open,
+    .fd_is_socket = wrap_fd_is_socket,
+    .fd_shutdown = wrap_fd_shutdown,
     .fd_truncate = wrap_fd_truncate,
     .wakeup_open = wrap_wakeup_open,
     .wakeup_write = wrap_wakeup_write,

@@ -30,6 +30,8 @@ enum failing_call {
     FAILING_RELEASE,  /* counted */
     FAILING_FD_CLOSE, /* closes all the same, as the kernel does, and returns the code */
     FAILING_FD_IS_OPEN,
+    FAILING_FD_IS_SOCKET, /* "fails" by answering false */
+    FAILING_FD_SHUTDOWN,
     FAILING_FD_TRUNCATE,
     FAILING_WAKEUP_OPEN,
     FAILING_WAKEUP_WRITE, /* counted */
