@@ -295,8 +295,8 @@ typedef struct sr_ring_options {
     size_t size; /* sizeof(sr_ring_options) */
     /** Submission queue entries: 1 .. 32,768, rounded up to a power of two. Default 128. */
     uint32_t entries;
-    /** Most operations in flight: 1 .. 65,472. Default 0: twice `entries` less 64, at least
-     * `entries`. The completion queue is made large enough for all of them. */
+    /** Most operations in flight: 1 .. 1,048,576. Default 0: twice `entries` less 64, at least
+     * `entries`. */
     uint32_t ops_max;
     /** Most files kept at once: 1 .. 1,048,576. Default 1,024. */
     uint32_t files_max;
@@ -316,11 +316,20 @@ typedef struct sr_ring_options {
     /** Trace hook, or NULL. */
     sr_trace_fn on_trace;
     void *trace_ctx;
+    /** Completion queue entries: `entries` .. 65,536, rounded up to a power of two. Default 0: room
+     * for `ops_max`. Of the operations in flight only as many as fit here, less what the library
+     * needs itself (64, of a small queue half), may be one-shot; the others must be multishot. */
+    uint32_t cq_entries;
+    uint32_t ops_allowed_count;
+    /** Restrictions (io_uring_register(2), IORING_REGISTER_RESTRICTIONS): the only operations, as
+     * enum sr_opcode, that the ring takes; the others are -EACCES. Cancel and SR_OP_CLOSE are
+     * always allowed. Borrowed; NULL, the default, for everything. */
+    const uint16_t *ops_allowed;
 } sr_ring_options;
 
 #define SR_RING_OPTIONS_INIT                                                                       \
     (SR_LITERAL(sr_ring_options){sizeof(sr_ring_options), 128, 0, 1024, 64, 16, 0, 0, 0,           \
-                                 5000000000u, 0, 0})
+                                 5000000000u, 0, 0, 0, 0, 0})
 
 /**
  * sr_ring_create() - make a ring that the calling thread owns
@@ -507,6 +516,44 @@ SR_API SR_MUST_USE int sr_file_fd(sr_ring *ring, sr_file file, int *out_fd);
  * Thread:  the owner, also inside of callbacks.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_file_detach(sr_ring *ring, sr_file file, int *out_fd);
+
+/* ---- in an event loop -------------------------------------------------------------------------
+ */
+
+/**
+ * sr_ring_event_fd() - a descriptor that is readable when the ring has something to take
+ * @out_fd:  returns borrowed: until the ring is destroyed; -1 on failure. Do not read it
+ *
+ * For epoll(7), poll(2) and the like. The loop: sleep on the descriptor no longer than
+ * sr_ring_next_deadline_ns() says, then sr_ring_dispatch(). What is submitted between a dispatch
+ * and the next sleep is sent by sr_ring_flush(), or not before the next dispatch.
+ *
+ * Return:  0, -EMFILE, -ENFILE, -ENOMEM, -EINVAL (out_fd is NULL), SR_E_OBJECT, SR_E_WRONG_THREAD,
+ *          SR_E_FORKED, or the kernel's code for the registration.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ * Kernel:  eventfd(2), io_uring_register(2) with IORING_REGISTER_EVENTFD.
+ */
+SR_API SR_MUST_USE int sr_ring_event_fd(sr_ring *ring, int *out_fd);
+
+/**
+ * sr_ring_next_deadline_ns() - how long the caller may sleep before it must dispatch
+ * @out_left_ns:  0: not at all; SR_FOREVER: until the event descriptor is readable
+ *
+ * Return:  0, -EINVAL (out_left_ns is NULL), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_ring_next_deadline_ns(sr_ring *ring, uint64_t *out_left_ns);
+
+/**
+ * sr_ring_dispatch() - send, take what has ended, end what is due; without waiting
+ * @out_completions:  as of sr_ring_wait()
+ *
+ * When the array is full the event descriptor stays readable.
+ *
+ * Return:  completions in the array, 0 included; else as sr_ring_wait().
+ * Thread:  the owner.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_ring_dispatch(sr_ring *ring, const sr_completion **out_completions);
 
 /* ---- inbox ------------------------------------------------------------------------------------
  */

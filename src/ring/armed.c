@@ -54,8 +54,7 @@ static void receive_connection(sr_ring *ring, const struct sri_op *op, int fd,
         arrival->result = SR_E_FULL;
         return;
     }
-    sri_file_open(&ring->files, file, fd);
-    file->is_socket = true;
+    sri_file_open(&ring->files, file, fd, SRI_FD_SOCKET);
     arrival->file.bits = file->handle;
     arrival->result = 0;
 }

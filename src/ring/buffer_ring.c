@@ -261,8 +261,9 @@ static int fill(sr_buffer_ring *buffer_ring, uint32_t count) {
 
 /* Undoes a creation that failed half-way. */
 static void discard(sr_buffer_ring *buffer_ring) {
-    for (uint32_t id = 0; buffer_ring->loans != NULL && id < buffer_ring->entries; id++) {
-        if (buffer_ring->free_id_count > 0 && buffer_ring->loans[id].slot != SRI_SLOT_NONE) {
+    const bool has_ids = buffer_ring->loans != NULL && buffer_ring->free_ids != NULL;
+    for (uint32_t id = 0; has_ids && id < buffer_ring->entries; id++) {
+        if (buffer_ring->loans[id].slot != SRI_SLOT_NONE) {
             return_buffer(buffer_ring, &buffer_ring->loans[id]);
         }
     }

@@ -42,7 +42,7 @@ static void cancel_operations_of(sr_ring *ring, const struct sri_file *file,
 /* The kernel keeps a socket open for operations in flight and for a fixed slot, so closing the
  * descriptor alone would tell the peer nothing, and a receive would wait for ever. */
 void sri_file_shut_down(sr_ring *ring, const struct sri_file *file) {
-    if (file->is_socket && (file->op_count > 0 || file->fixed_slot >= 0)) {
+    if (file->kind == SRI_FD_SOCKET && (file->op_count > 0 || file->fixed_slot >= 0)) {
         (void)ring->queue.backend->fd_shutdown(file->fd); /* not connected: nobody to be told */
     }
 }
@@ -111,8 +111,7 @@ static int adopt(sr_ring *ring, int fd, uint32_t flags, sr_file *out_file) {
         files->fixed_free_count--;
         file->fixed_slot = (int32_t)slot;
     }
-    sri_file_open(files, file, fd);
-    file->is_socket = ring->queue.backend->fd_is_socket(fd);
+    sri_file_open(files, file, fd, ring->queue.backend->fd_kind(fd));
     out_file->bits = file->handle;
     return 0;
 }

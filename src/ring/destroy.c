@@ -19,7 +19,7 @@ static void disinherit(sr_ring *ring) {
     for (uint32_t i = 0; i < ring->ops.count_max; i++) {
         struct sri_op *op = &ring->ops.list[i];
         if (op->state != SRI_OP_FREE && (op->flags & SRI_OP_ABANDONED) == 0) {
-            op->flags |= SRI_OP_ABANDONED | SRI_OP_CANCEL_ASKED;
+            op->flags |= SRI_OP_ABANDONED;
             ring->ops.abandoned_count++;
             ring->bytes_quarantined += sri_op_lent_bytes(op);
         }
@@ -57,18 +57,35 @@ static bool is_drained(const sr_ring *ring) {
     return sri_ops_in_use(&ring->ops) == 0 && !ring->wake_armed;
 }
 
-static void cancel_all(sr_ring *ring) {
-    struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
-    sri_sqe_cancel_all_to_uapi(sqe);
-    sqe->user_data = sri_internal_user_data(SRI_INTERNAL_CANCEL);
-    ring->stats.cancels_total++;
+/* One by one: a single request to cancel everything costs the kernel the square of what is in
+ * flight (io_uring/cancel.c looks from the start for each), minutes for 65,536 receives. */
+static void ask_cancels(sr_ring *ring) {
+    for (uint32_t i = 0; i < ring->ops.count_max; i++) {
+        struct sri_op *op = &ring->ops.list[i];
+        /* Also what was asked before: that request may be among those that were taken back. */
+        const bool unsent = (op->flags & SRI_OP_CANCEL_UNSENT) != 0;
+        if (op->state == SRI_OP_FLYING && !unsent && op->opcode != SR_OP_CLOSE) {
+            op->flags |= SRI_OP_CANCEL_ASKED | SRI_OP_CANCEL_UNSENT;
+            ring->cancels_unsent++;
+        }
+    }
+}
+
+static void cancel_wake(sr_ring *ring) {
+    if (ring->wake_armed && sri_ring_make_room(ring)) {
+        struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
+        sri_sqe_cancel_to_uapi(sqe, sri_internal_user_data(SRI_INTERNAL_WAKE));
+        sqe->user_data = sri_internal_user_data(SRI_INTERNAL_CANCEL);
+    }
 }
 
 /* Asks for the end of everything, waits at most @timeout_ns for something to end, and takes it. */
 static void drain_step(sr_ring *ring, uint64_t timeout_ns) {
     const struct sri_wait wait = {.count_min = timeout_ns > 0, .timeout_ns = timeout_ns};
-    if (!sri_queue_is_full(&ring->queue)) {
-        cancel_all(ring); /* more than once: see SRI_CANCEL_AGAIN_NS */
+    ring->completions_count = 0;
+    sri_ring_send_waiting(ring);
+    if (ring->cancel_again_ns != 0 && ring->cancel_again_ns <= ring->queue.backend->now_ns()) {
+        sri_ring_cancel_again(ring);
     }
     const int code = sri_ring_enter(ring, &wait);
     if (code < 0 && code != -ETIME && code != -EINTR && timeout_ns > 0) {
@@ -80,6 +97,8 @@ static void drain_step(sr_ring *ring, uint64_t timeout_ns) {
 
 static void drain(sr_ring *ring) {
     const struct sri_backend *backend = ring->queue.backend;
+    ask_cancels(ring);
+    cancel_wake(ring);
     const uint64_t start_ns = backend->now_ns();
     uint64_t passed_ns = 0;
     do {

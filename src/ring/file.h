@@ -28,7 +28,7 @@ struct sri_file {
     int32_t fixed_slot; /* -1: none */
     uint32_t op_count;  /* operations in flight that use it, its close not counted */
     uint8_t state;      /* enum sri_file_state */
-    bool is_socket;
+    uint8_t kind;       /* enum sri_fd_kind */
 };
 
 struct sri_files {
@@ -39,6 +39,7 @@ struct sri_files {
     uint32_t count_max;
     uint32_t fixed_free_count;
     uint32_t fixed_count;
+    uint32_t anonymous_count; /* open files of SRI_FD_ANONYMOUS */
     struct sri_handle_table handles;
 };
 
@@ -48,7 +49,7 @@ void sri_files_deinit(struct sri_files *files);
 /* A file in state OPENING, or NULL when all are in use. */
 struct sri_file *sri_file_reserve(struct sri_files *files);
 /* OPENING to OPEN: gives it a handle. Cannot fail: there is a handle for every file. */
-void sri_file_open(struct sri_files *files, struct sri_file *file, int fd);
+void sri_file_open(struct sri_files *files, struct sri_file *file, int fd, enum sri_fd_kind kind);
 void sri_file_move(struct sri_file *file, enum sri_file_state to);
 /* Ends an OPENING or CLOSING file; its descriptor is no business of the table any more. */
 void sri_file_release(struct sri_files *files, struct sri_file *file);

@@ -14,6 +14,9 @@ struct cell {
     void *ctx;
 };
 
+/* Where the owner sleeps, and so what wakes it. */
+enum sleep { AWAKE = 0, IN_KERNEL = 1, IN_EVENT_LOOP = 2 };
+
 struct sri_inbox {
     struct cell *cells;
     uint64_t mask;
@@ -21,13 +24,14 @@ struct sri_inbox {
     uint64_t read_position;
     char apart[64]; /* writers share what follows */
     _Atomic uint64_t write_position;
-    _Atomic uint32_t owner_sleeps;
+    _Atomic uint32_t owner_sleeps; /* enum sleep */
 };
 
 int sri_inbox_create(sr_ring *ring, uint32_t entries) {
     struct sri_inbox *inbox = sri_allocate(1, sizeof *inbox);
     struct cell *cells = sri_allocate(entries, sizeof *cells);
-    const int fd = inbox != NULL && cells != NULL ? ring->queue.backend->wakeup_open() : -ENOMEM;
+    const int fd =
+        inbox != NULL && cells != NULL ? ring->queue.backend->wakeup_open(false) : -ENOMEM;
     if (fd < 0) {
         sri_release(cells);
         sri_release(inbox);
@@ -74,6 +78,15 @@ void sri_inbox_deliver(sr_ring *ring, uint32_t count_max) {
     }
 }
 
+/* Pairs with the exchange in sr_inbox_post(): either the writer sees that we sleep, or we see its
+ * message. Both are sequentially consistent, because each side writes one word and reads the other.
+ */
+static bool fall_asleep(struct sri_inbox *inbox, enum sleep where) {
+    atomic_store(&inbox->owner_sleeps, (uint32_t)where);
+    atomic_thread_fence(memory_order_seq_cst);
+    return !has_message(inbox);
+}
+
 bool sri_inbox_prepare_sleep(sr_ring *ring) {
     struct sri_inbox *inbox = ring->inbox;
     if (!ring->wake_armed) {
@@ -86,16 +99,15 @@ bool sri_inbox_prepare_sleep(sr_ring *ring) {
         sqe->user_data = sri_internal_user_data(SRI_INTERNAL_WAKE);
         ring->wake_armed = true;
     }
-    /* Pairs with the exchange in sr_inbox_post(): either the writer sees that we sleep, or we see
-     * its message. Both are sequentially consistent, because each side writes one word and reads
-     * the other. */
-    atomic_store(&inbox->owner_sleeps, 1);
-    atomic_thread_fence(memory_order_seq_cst);
-    return !has_message(inbox);
+    return fall_asleep(inbox, IN_KERNEL);
+}
+
+bool sri_inbox_prepare_event(sr_ring *ring) {
+    return fall_asleep(ring->inbox, IN_EVENT_LOOP);
 }
 
 void sri_inbox_awake(sr_ring *ring) {
-    atomic_store_explicit(&ring->inbox->owner_sleeps, 0, memory_order_relaxed);
+    atomic_store_explicit(&ring->inbox->owner_sleeps, AWAKE, memory_order_relaxed);
 }
 
 /* The cell that this writer may fill, or NULL when all are full. */
@@ -139,8 +151,12 @@ static int post(sr_ring *ring, uint64_t tag, void *ctx) {
     cell->ctx = ctx;
     atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&inbox->owner_sleeps) != 0 && atomic_exchange(&inbox->owner_sleeps, 0) != 0) {
-        ring->queue.backend->wakeup_write(inbox->wakeup_fd);
+    if (atomic_load(&inbox->owner_sleeps) != AWAKE) {
+        const uint32_t where = atomic_exchange(&inbox->owner_sleeps, AWAKE);
+        if (where != AWAKE) {
+            ring->queue.backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd
+                                                                 : ring->event_fd);
+        }
     }
     return 0;
 }

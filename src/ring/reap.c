@@ -101,8 +101,8 @@ static int64_t end_open(sr_ring *ring, struct sri_op *op, int64_t result, sr_fil
         sri_file_release(&ring->files, file);
         return result;
     }
-    sri_file_open(&ring->files, file, (int)result);
-    file->is_socket = op->opcode != SR_OP_OPENAT;
+    sri_file_open(&ring->files, file, (int)result,
+                  op->opcode == SR_OP_OPENAT ? SRI_FD_OTHER : SRI_FD_SOCKET);
     out_file->bits = file->handle;
     return 0;
 }

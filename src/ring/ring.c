@@ -2,6 +2,7 @@
 #include "ring/ring.h"
 
 #include "ring/inbox.h"
+#include "ring/request.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 /* Completions of the library's own requests, cancels above all, need room beside the operations'.
  */
 #define CQ_RESERVE          64u
-#define OPS_MAX             (CQ_ENTRIES_MAX - CQ_RESERVE)
 #define FIXED_FILES_MAX     32768u
 #define COMPLETIONS_DEFAULT 256u
 /* Room for pools larger than the 1 GiB that one fixed buffer may have. */
@@ -32,7 +32,10 @@ static bool in_range(uint32_t value, uint32_t min, uint32_t max) {
 
 static bool options_are_valid(const sr_ring_options *options) {
     const uint32_t inbox = options->inbox_entries;
-    return in_range(options->entries, 1, ENTRIES_MAX) && options->ops_max <= OPS_MAX &&
+    return in_range(options->entries, 1, ENTRIES_MAX) &&
+           options->ops_max <= SRI_HANDLE_OBJECTS_MAX &&
+           (options->cq_entries == 0 ||
+            in_range(options->cq_entries, options->entries, CQ_ENTRIES_MAX)) &&
            in_range(options->files_max, 1, SRI_HANDLE_OBJECTS_MAX) &&
            options->fixed_files <= FIXED_FILES_MAX && in_range(options->pools_max, 1, 255) &&
            options->completions_max <= 65536 && inbox <= 65536 && inbox != 1 &&
@@ -45,9 +48,23 @@ static void apply_defaults(sr_ring_options *options) {
         const uint32_t twice = 2 * entries > CQ_RESERVE ? 2 * entries - CQ_RESERVE : 0;
         options->ops_max = twice > entries ? twice : entries;
     }
+    if (options->cq_entries == 0) {
+        const uint32_t wanted = options->ops_max + CQ_RESERVE;
+        options->cq_entries = wanted < CQ_ENTRIES_MAX ? wanted : CQ_ENTRIES_MAX;
+    }
+    if (options->cq_entries < power_of_two_from(options->entries)) {
+        options->cq_entries = options->entries;
+    }
+    options->cq_entries = power_of_two_from(options->cq_entries);
     if (options->completions_max == 0) {
         options->completions_max = COMPLETIONS_DEFAULT;
     }
+}
+
+/* What may be outstanding at once, so that the completion queue never overflows by it. */
+static uint32_t oneshot_max(const sr_ring_options *options) {
+    const uint32_t half = options->cq_entries / 2;
+    return options->cq_entries - (half < CQ_RESERVE ? half : CQ_RESERVE);
 }
 
 static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
@@ -63,21 +80,49 @@ static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
         ring->deadlines.items == NULL) {
         return -ENOMEM;
     }
-    return sri_ops_init(&ring->ops, options->ops_max, options->ops_max);
+    return sri_ops_init(&ring->ops, options->ops_max, oneshot_max(options));
+}
+
+/* What a locked-down ring lets through: the operations listed, and what the library needs. */
+static int restrict_to(sr_ring *ring, const sr_ring_options *options, uint8_t *uapi_allowed) {
+    memset(ring->op_refused, 1, sizeof ring->op_refused);
+    ring->op_refused[SR_OP_CLOSE] = 0; /* or files could never be closed */
+    for (uint32_t i = 0; i < options->ops_allowed_count; i++) {
+        if (options->ops_allowed[i] >= SR_OP_COUNT) {
+            return -EINVAL;
+        }
+        ring->op_refused[options->ops_allowed[i]] = 0;
+    }
+    for (uint32_t op = 0; op < SR_OP_COUNT; op++) {
+        uapi_allowed[sri_opcode_specs[op].uapi] |= ring->op_refused[op] == 0;
+    }
+    uapi_allowed[IORING_OP_READ_FIXED] = ring->op_refused[SR_OP_READ] == 0;
+    uapi_allowed[IORING_OP_WRITE_FIXED] = ring->op_refused[SR_OP_WRITE] == 0;
+    uapi_allowed[IORING_OP_SEND] |= ring->op_refused[SR_OP_SEND_ZC] == 0;
+    uapi_allowed[IORING_OP_NOP] = 1;          /* brings results of substitutes */
+    uapi_allowed[IORING_OP_ASYNC_CANCEL] = 1; /* deadlines, closing */
+    uapi_allowed[IORING_OP_READ] |= options->inbox_entries > 0;
+    ring->plain_opcode_max = -1; /* the short way does not ask */
+    return 0;
 }
 
 static int queue_open(sr_ring *ring, const sr_ring_options *options) {
+    uint8_t uapi_allowed[256] = {0};
+    const bool restricted = options->ops_allowed != NULL;
     const struct sri_backend *backend = sri_backend();
     const uint32_t sq_entries = power_of_two_from(options->entries);
-    const uint32_t cq_entries = power_of_two_from(options->ops_max + CQ_RESERVE);
     const struct sri_queue_config config = {
         .sq_entries = sq_entries,
-        .cq_entries = cq_entries > sq_entries ? cq_entries : sq_entries,
+        .cq_entries = options->cq_entries,
         .fixed_files = options->fixed_files,
         .fixed_buffers = ring->pools_max + FIXED_BUFFERS_EXTRA,
         .workers_max = options->workers_max,
+        .ops_allowed = restricted ? uapi_allowed : NULL,
     };
-    const int code = backend->queue_open(backend, &config, &ring->queue);
+    int code = restricted ? restrict_to(ring, options, uapi_allowed) : 0;
+    if (code == 0) {
+        code = backend->queue_open(backend, &config, &ring->queue);
+    }
     if (code < 0) {
         ring->queue.backend = NULL;
     }
@@ -87,6 +132,9 @@ static int queue_open(sr_ring *ring, const sr_ring_options *options) {
 void sri_ring_free(sr_ring *ring) {
     if (ring->queue.backend != NULL) {
         (void)ring->queue.backend->fd_close(ring->queue.lifeline); /* a pipe: cannot fail */
+        if (ring->event_fd >= 0) {
+            (void)ring->queue.backend->fd_close(ring->event_fd); /* an eventfd: no more can it */
+        }
     }
     sri_inbox_destroy(ring);
     sri_files_deinit(&ring->files);

@@ -116,6 +116,22 @@ static inline bool sri_ring_has_deadlines(const sr_ring *ring) {
     return ring->deadlines.count > 0 || ring->cancel_again_ns != 0;
 }
 
+/* When something is to be done next; SR_FOREVER: never. */
+static inline uint64_t sri_ring_next_deadline(const sr_ring *ring) {
+    const struct sri_heap_item *first = sri_heap_first(&ring->deadlines);
+    uint64_t next_ns = first != NULL ? first->key : SR_FOREVER;
+    if (ring->cancel_again_ns != 0 && ring->cancel_again_ns < next_ns) {
+        next_ns = ring->cancel_again_ns;
+    }
+    return next_ns;
+}
+
+/* Whether the kernel has completions for us that only entering it brings. */
+static inline bool sri_ring_kernel_has_more(const sr_ring *ring) {
+    const uint32_t flags = atomic_load_explicit(ring->queue.shared_sq_flags, memory_order_relaxed);
+    return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
 /* Completions that this wait has handed out, one way or the other. */
 static inline uint32_t sri_ring_delivered(const sr_ring *ring) {
     return ring->completions_count + ring->callbacks_count;
@@ -200,6 +216,13 @@ void sri_op_send_cancel(sr_ring *ring, struct sri_op *op);
 SRI_COLD void sri_ring_cancel_again(sr_ring *ring);
 /* Asks for the end of operations whose deadline has passed. */
 void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
+
+/* -- event.c ------------------------------------------------------------------------------------
+ */
+
+/* Before the caller sleeps on the event descriptor: whatever is there already, or comes from now
+ * on, makes it readable. */
+void sri_ring_prepare_event(sr_ring *ring);
 
 /* -- close.c ------------------------------------------------------------------------------------
  */

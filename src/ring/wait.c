@@ -26,14 +26,8 @@ static void read_clock(const sr_ring *ring, struct waiter *waiter) {
 
 /* How long the kernel may sleep: to the caller's limit or to the next deadline. */
 static uint64_t sleep_ns(const sr_ring *ring, const struct waiter *waiter) {
-    uint64_t end_ns = waiter->end_ns;
-    const struct sri_heap_item *first = sri_heap_first(&ring->deadlines);
-    if (first != NULL && first->key < end_ns) {
-        end_ns = first->key;
-    }
-    if (ring->cancel_again_ns != 0 && ring->cancel_again_ns < end_ns) {
-        end_ns = ring->cancel_again_ns;
-    }
+    const uint64_t deadline_ns = sri_ring_next_deadline(ring);
+    const uint64_t end_ns = deadline_ns < waiter->end_ns ? deadline_ns : waiter->end_ns;
     if (end_ns == SR_FOREVER) {
         return SR_FOREVER;
     }
@@ -44,12 +38,6 @@ static bool is_satisfied(const sr_ring *ring, const struct waiter *waiter) {
     return sri_ring_delivered(ring) >= waiter->count_min ||
            ring->completions_count == ring->completions_max ||
            (sri_ring_delivered(ring) > 0 && sri_ring_expected(ring) == 0 && ring->inbox == NULL);
-}
-
-/* Whether the kernel has completions for us that only entering it brings. */
-static bool kernel_has_more(const sr_ring *ring) {
-    const uint32_t flags = atomic_load_explicit(ring->queue.shared_sq_flags, memory_order_relaxed);
-    return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
 }
 
 /* One round: take what is there, end what is due, send what waits. */
@@ -131,7 +119,7 @@ static int wait_loop(sr_ring *ring, struct waiter *waiter) {
         const bool satisfied = is_satisfied(ring, waiter);
         const bool idle = sri_ring_expected(ring) == 0 && ring->inbox == NULL;
         const bool settled =
-            sent || (sri_queue_unsent(&ring->queue) == 0 && !kernel_has_more(ring));
+            sent || (sri_queue_unsent(&ring->queue) == 0 && !sri_ring_kernel_has_more(ring));
         if (settled && (satisfied || idle)) {
             return satisfied ? 0 : SR_E_IDLE;
         }
@@ -189,6 +177,9 @@ int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
     ring->completions_count = 0;
     ring->callbacks_count = 0;
     code = wait_loop(ring, &waiter);
+    if (SRI_UNLIKELY(ring->event_fd >= 0)) {
+        sri_ring_prepare_event(ring);
+    }
     /* What has ended is handed over, whatever broke the wait. */
     if (SRI_UNLIKELY(code < 0 && sri_ring_delivered(ring) == 0)) {
         return code;

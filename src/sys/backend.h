@@ -73,6 +73,10 @@ struct sri_queue {
  * inherited the descriptors but not the memory. */
 enum sri_closer { SRI_CLOSER_OWNER, SRI_CLOSER_OTHER, SRI_CLOSER_CHILD };
 
+/* What a descriptor is, as far as that makes a difference. Anonymous: of no file system, an eventfd
+ * for example. */
+enum sri_fd_kind { SRI_FD_OTHER, SRI_FD_SOCKET, SRI_FD_ANONYMOUS };
+
 /* How long enter waits, and under which signal mask. */
 struct sri_wait {
     uint32_t count_min;  /* CQEs; 0: run what the kernel has deferred, do not wait */
@@ -123,11 +127,12 @@ struct sri_backend {
      */
     int (*fd_close)(int fd);
     int (*fd_is_open)(int fd); /* 0 or a negative errno */
-    bool (*fd_is_socket)(int fd);
+    enum sri_fd_kind (*fd_kind)(int fd);
     int (*fd_shutdown)(int fd); /* both ways */
     int (*fd_truncate)(int fd, uint64_t length);
-    int (*wakeup_open)(void); /* an eventfd, or a negative errno */
+    int (*wakeup_open)(bool nonblocking); /* an eventfd, or a negative errno */
     void (*wakeup_write)(int fd);
+    void (*wakeup_clear)(int fd); /* a nonblocking one */
     bool (*is_hung_up)(int fd);
 
     /* -- clock, randomness ----------------------------------------------------------------------

@@ -276,10 +276,4 @@ static inline void sri_sqe_cancel_to_uapi(struct io_uring_sqe *sqe, uint64_t use
     sqe->addr = user_data;
 }
 
-static inline void sri_sqe_cancel_all_to_uapi(struct io_uring_sqe *sqe) {
-    sqe->opcode = IORING_OP_ASYNC_CANCEL;
-    sqe->fd = -1;
-    sqe->cancel_flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL;
-}
-
 #endif

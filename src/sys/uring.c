@@ -274,9 +274,15 @@ static int os_is_open(int fd) {
     return fcntl(fd, F_GETFD) >= 0 ? 0 : -errno;
 }
 
-static bool os_is_socket(int fd) {
+static enum sri_fd_kind os_fd_kind(int fd) {
     struct stat status;
-    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+    if (fstat(fd, &status) != 0) {
+        return SRI_FD_OTHER;
+    }
+    if (S_ISSOCK(status.st_mode)) {
+        return SRI_FD_SOCKET;
+    }
+    return (status.st_mode & S_IFMT) == 0 ? SRI_FD_ANONYMOUS : SRI_FD_OTHER;
 }
 
 static int os_shutdown(int fd) {
@@ -287,8 +293,8 @@ static int os_truncate(int fd, uint64_t length) {
     return ftruncate(fd, (off_t)length) == 0 ? 0 : -errno;
 }
 
-static int os_wakeup_open(void) {
-    const int fd = eventfd(0, EFD_CLOEXEC);
+static int os_wakeup_open(bool nonblocking) {
+    const int fd = eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0));
     return fd >= 0 ? fd : -errno;
 }
 
@@ -299,6 +305,15 @@ static void os_wakeup_write(int fd) {
         written = write(fd, &one, sizeof one);
     } while (written < 0 && errno == EINTR);
     SR_CHECK(written == (ssize_t)sizeof one);
+}
+
+static void os_wakeup_clear(int fd) {
+    uint64_t count = 0;
+    ssize_t got = 0;
+    do {
+        got = read(fd, &count, sizeof count);
+    } while (got < 0 && errno == EINTR);
+    SR_CHECK(got == (ssize_t)sizeof count || errno == EAGAIN);
 }
 
 static uint64_t os_now_ns(void) {
@@ -343,11 +358,12 @@ const struct sri_backend sri_backend_uring = {
     .release = sri_memory_release,
     .fd_close = os_close,
     .fd_is_open = os_is_open,
-    .fd_is_socket = os_is_socket,
+    .fd_kind = os_fd_kind,
     .fd_shutdown = os_shutdown,
     .fd_truncate = os_truncate,
     .wakeup_open = os_wakeup_open,
     .wakeup_write = os_wakeup_write,
+    .wakeup_clear = os_wakeup_clear,
     .is_hung_up = os_is_hung_up,
     .now_ns = os_now_ns,
     .pause = os_pause,

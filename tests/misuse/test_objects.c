@@ -226,6 +226,27 @@ static long call_buffer_ring_create_pool(void *object) {
     return code;
 }
 
+static long call_event_fd(void *object) {
+    int fd = 0;
+    const int code = sr_ring_event_fd(object, &fd);
+    cr_assert_eq(fd, -1);
+    return code;
+}
+
+static long call_next_deadline(void *object) {
+    uint64_t left_ns = 1;
+    const int code = sr_ring_next_deadline_ns(object, &left_ns);
+    cr_assert_eq(left_ns, 0);
+    return code;
+}
+
+static long call_dispatch(void *object) {
+    const sr_completion *completions = (const sr_completion *)zeroed;
+    const int code = sr_ring_dispatch(object, &completions);
+    cr_assert_null(completions);
+    return code;
+}
+
 static long call_buffer_ring_destroy(void *object) {
     sr_buffer_ring *variable = object;
     const int code = sr_buffer_ring_destroy(&variable);
@@ -279,6 +300,9 @@ static const struct {
     {"sr_file_detach", RING, SR_E_OBJECT, SR_E_OBJECT, call_file_detach},
     {"sr_inbox_post", RING, SR_E_OBJECT, SR_E_OBJECT, call_inbox_post},
     {"sr_ring_get_stats", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_get_stats},
+    {"sr_ring_event_fd", RING, SR_E_OBJECT, SR_E_OBJECT, call_event_fd},
+    {"sr_ring_next_deadline_ns", RING, SR_E_OBJECT, SR_E_OBJECT, call_next_deadline},
+    {"sr_ring_dispatch", RING, SR_E_OBJECT, SR_E_OBJECT, call_dispatch},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},

@@ -216,8 +216,9 @@ static int wrap_fd_is_open(int fd) {
     return code != 0 ? code : real()->fd_is_open(fd);
 }
 
-static bool wrap_fd_is_socket(int fd) {
-    return called(FAILING_FD_IS_SOCKET) == 0 && real()->fd_is_socket(fd);
+static enum sri_fd_kind wrap_fd_kind(int fd) {
+    (void)called(FAILING_FD_KIND);
+    return real()->fd_kind(fd);
 }
 
 static int wrap_fd_shutdown(int fd) {
@@ -230,14 +231,19 @@ static int wrap_fd_truncate(int fd, uint64_t length) {
     return code != 0 ? code : real()->fd_truncate(fd, length);
 }
 
-static int wrap_wakeup_open(void) {
+static int wrap_wakeup_open(bool nonblocking) {
     const int code = called(FAILING_WAKEUP_OPEN);
-    return code != 0 ? code : real()->wakeup_open();
+    return code != 0 ? code : real()->wakeup_open(nonblocking);
 }
 
 static void wrap_wakeup_write(int fd) {
     (void)called(FAILING_WAKEUP_WRITE);
     real()->wakeup_write(fd);
+}
+
+static void wrap_wakeup_clear(int fd) {
+    (void)called(FAILING_WAKEUP_CLEAR);
+    real()->wakeup_clear(fd);
 }
 
 static bool wrap_is_hung_up(int fd) {
@@ -275,11 +281,12 @@ static const struct sri_backend wrapper = {
     .release = wrap_release,
     .fd_close = wrap_fd_close,
     .fd_is_open = wrap_fd_is_open,
-    .fd_is_socket = wrap_fd_is_socket,
+    .fd_kind = wrap_fd_kind,
     .fd_shutdown = wrap_fd_shutdown,
     .fd_truncate = wrap_fd_truncate,
     .wakeup_open = wrap_wakeup_open,
     .wakeup_write = wrap_wakeup_write,
+    .wakeup_clear = wrap_wakeup_clear,
     .is_hung_up = wrap_is_hung_up,
     .now_ns = wrap_now_ns,
     .pause = wrap_pause,

@@ -30,11 +30,12 @@ enum failing_call {
     FAILING_RELEASE,  /* counted */
     FAILING_FD_CLOSE, /* closes all the same, as the kernel does, and returns the code */
     FAILING_FD_IS_OPEN,
-    FAILING_FD_IS_SOCKET, /* "fails" by answering false */
+    FAILING_FD_KIND, /* counted */
     FAILING_FD_SHUTDOWN,
     FAILING_FD_TRUNCATE,
     FAILING_WAKEUP_OPEN,
     FAILING_WAKEUP_WRITE, /* counted */
+    FAILING_WAKEUP_CLEAR, /* counted */
     FAILING_IS_HUNG_UP,   /* "fails" by answering false: not yet */
     FAILING_NOW_NS,       /* counted */
     FAILING_PAUSE,        /* counted */

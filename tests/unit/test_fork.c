@@ -36,7 +36,6 @@
 #define HAS_ASAN 0
 #endif
 
-
 /* valgrind's own list of mappings does not know MADV_DONTFORK: it aborts when a child maps memory
  * where its parent has a ring or buffers. */
 #define SKIP_UNDER_VALGRIND()                                                                      \

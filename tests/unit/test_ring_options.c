@@ -14,7 +14,7 @@
 #include <time.h>
 
 /* A new option changes these: it needs a test, here or in the file named above. */
-_Static_assert(sizeof(sr_ring_options) == 64, "a new ring option needs a test");
+_Static_assert(sizeof(sr_ring_options) == 80, "a new ring option needs a test");
 _Static_assert(sizeof(sr_pool_options) == 32, "a new pool option needs a test");
 _Static_assert(sizeof(sr_region_options) == 16, "a new region option needs a test");
 _Static_assert(sizeof(sr_wait_options) == 24, "a new wait option needs a test");
@@ -54,7 +54,7 @@ static int open_null(void) {
 }
 
 Test(ring_options, values_outside_of_their_ranges_are_refused) {
-    sr_ring_options bad[17];
+    sr_ring_options bad[19];
     size_t count = 0;
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         bad[i] = defaults();
@@ -62,7 +62,7 @@ Test(ring_options, values_outside_of_their_ranges_are_refused) {
     bad[count++].entries = 0;
     bad[count++].entries = 32769;
     bad[count++].entries = UINT32_MAX;
-    bad[count++].ops_max = 65473;
+    bad[count++].ops_max = (1u << 20) + 1;
     bad[count++].ops_max = UINT32_MAX;
     bad[count++].files_max = 0;
     bad[count++].files_max = (1u << 20) + 1;
@@ -76,6 +76,8 @@ Test(ring_options, values_outside_of_their_ranges_are_refused) {
     bad[count++].inbox_entries = 3;
     bad[count++].inbox_entries = 131072;
     bad[count++].inbox_entries = UINT32_MAX;
+    bad[count++].cq_entries = 64; /* fewer than entries */
+    bad[count++].cq_entries = 65537;
     cr_assert_eq(count, COUNT_OF(bad));
     misuse_watch();
     for (size_t i = 0; i < count; i++) {
