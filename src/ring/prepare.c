@@ -78,6 +78,13 @@ static void file_op_to_uapi(const struct sri_plan *plan, struct io_uring_sqe *sq
     }
 }
 
+void sri_prepare_substitute(const struct sri_plan *plan, struct io_uring_sqe *sqe) {
+    SR_CHECK((plan->needs & SRI_MAY_SUBSTITUTE) != 0 && (plan->needs & SRI_NEEDS_FILE) != 0);
+    file_op_to_uapi(plan, sqe);
+    sqe->fd = plan->file->fd; /* a fixed slot means nothing to a system call */
+    sqe->flags = 0;
+}
+
 void sri_prepare(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
                  struct io_uring_sqe *sqe) {
     const sr_request *request = plan->request;

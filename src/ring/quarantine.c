@@ -97,6 +97,7 @@ static void release_ring(sr_ring *ring) {
             end_orphaned_loans(ring, &ring->ops.list[i]);
         }
     }
+    sri_ring_close_late(ring);
     sri_ring_free(ring);
 }
 

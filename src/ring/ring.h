@@ -182,6 +182,8 @@ void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 
 /* Starts the close of a file: at once, or when its last operation has ended. */
 void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
+/* Closes what destroying the ring had to leave open (struct sri_queue, finds_files_late). */
+void sri_ring_close_late(sr_ring *ring);
 /* The last operation on a closing file has ended: the close may go. */
 SRI_NOINLINE void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file);
 

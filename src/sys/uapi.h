@@ -9,6 +9,13 @@
 
 #include <liburing.h>
 
-#define SRI_IORING_OP_FTRUNCATE 55 /* Linux 6.9 */
+#define SRI_IORING_OP_WAITID     50 /* Linux 6.7 */
+#define SRI_IORING_OP_FUTEX_WAIT 51 /* Linux 6.7 */
+#define SRI_IORING_OP_FUTEX_WAKE 52 /* Linux 6.7 */
+#define SRI_IORING_OP_FTRUNCATE  55 /* Linux 6.9 */
+#define SRI_IORING_OP_BIND       56 /* Linux 6.11 */
+#define SRI_IORING_OP_LISTEN     57 /* Linux 6.11 */
+
+#define SRI_IORING_NOP_INJECT_RESULT 1 /* Linux 6.10 */
 
 #endif
