@@ -213,16 +213,6 @@ static int fallback_open(const struct sri_backend *backend, const struct sri_que
     return code;
 }
 
-static void free_groups(struct sri_fallback *fallback) {
-    struct sri_buffer_group *group = fallback->groups;
-    while (group != NULL) {
-        struct sri_buffer_group *next = group->next;
-        sri_release(group);
-        group = next;
-    }
-    fallback->groups = NULL;
-}
-
 /* A forked child has copies of the memory and of the descriptors, and none of the threads. */
 static void close_in_child(struct sri_fallback *fallback) {
     if (fallback->watcher != NULL) {
@@ -238,7 +228,7 @@ static void close_in_child(struct sri_fallback *fallback) {
 static void fallback_close(struct sri_queue *queue, enum sri_closer closer) {
     struct sri_fallback *fallback = fallback_of(queue);
     queue->state = NULL;
-    free_groups(fallback);
+    sri_buffer_free_groups(fallback);
     if (closer == SRI_CLOSER_CHILD) {
         close_in_child(fallback);
         return;
@@ -391,45 +381,6 @@ static int fallback_set_buffer(struct sri_queue *queue, uint32_t slot, void *mem
     return 0;
 }
 
-static struct sri_buffer_group **find_group(struct sri_fallback *fallback, uint16_t number) {
-    struct sri_buffer_group **link = &fallback->groups;
-    while (*link != NULL && (*link)->group != number) {
-        link = &(*link)->next;
-    }
-    return link;
-}
-
-static int fallback_add_buffer_ring(struct sri_queue *queue, uint16_t group,
-                                    struct io_uring_buf_ring *memory, uint32_t entries) {
-    struct sri_buffer_group **link = find_group(fallback_of(queue), group);
-    if (memory == NULL || entries == 0 || entries > 32768 || (entries & (entries - 1)) != 0) {
-        return -EINVAL;
-    }
-    if (*link != NULL) {
-        return -EEXIST;
-    }
-    struct sri_buffer_group *added = sri_allocate(1, sizeof *added);
-    if (added == NULL) {
-        return -ENOMEM;
-    }
-    added->ring = memory;
-    added->group = group;
-    added->mask = (uint16_t)(entries - 1);
-    *link = added;
-    return 0;
-}
-
-static int fallback_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
-    struct sri_buffer_group **link = find_group(fallback_of(queue), group);
-    struct sri_buffer_group *gone = *link;
-    if (gone == NULL) {
-        return -ENOENT;
-    }
-    *link = gone->next;
-    sri_release(gone);
-    return 0;
-}
-
 const struct sri_backend sri_backend_fallback = {
     .name = "fallback",
     .queue_open = fallback_open,
@@ -437,8 +388,8 @@ const struct sri_backend sri_backend_fallback = {
     .queue_enter = fallback_enter,
     .queue_set_file = fallback_set_file,
     .queue_set_buffer = fallback_set_buffer,
-    .queue_add_buffer_ring = fallback_add_buffer_ring,
-    .queue_remove_buffer_ring = fallback_remove_buffer_ring,
+    .queue_add_buffer_ring = sri_fallback_add_buffer_ring,
+    .queue_remove_buffer_ring = sri_fallback_remove_buffer_ring,
     .queue_set_event_fd = sri_fallback_set_event_fd,
     .map = sri_memory_map,
     .unmap = sri_memory_unmap,

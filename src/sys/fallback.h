@@ -45,14 +45,13 @@ struct sri_job {
     uint32_t events;  /* EPOLL* it waits for */
     uint32_t revents; /* what came of these */
     int32_t result;
-    uint32_t mode;        /* type of its file (stat), 0: not known yet */
-    uint32_t flags;       /* of the CQE */
-    uint32_t done_bytes;  /* of a transfer that wants all (MSG_WAITALL) */
-    int32_t pidfd;        /* of a WAITID, or -1 */
-    bool is_ready;        /* its descriptor was reported ready */
-    bool notifies;        /* a zero-copy send: the notification is still to come */
-    bool is_cancelled;    /* a worker's: asked to end */
-    uint32_t cancel_word; /* the futex by which a waiting worker is told */
+    uint32_t mode;                /* type of its file (stat), 0: not known yet */
+    uint32_t flags;               /* of the CQE */
+    uint32_t done_bytes;          /* of a transfer that wants all (MSG_WAITALL) */
+    int32_t pidfd;                /* of a WAITID, or -1 */
+    bool is_ready;                /* its descriptor was reported ready */
+    bool notifies;                /* a zero-copy send: the notification is still to come */
+    _Atomic uint32_t cancel_word; /* the futex by which the worker of a FUTEX_WAIT is told to end */
 };
 
 struct sri_job_list {
@@ -207,6 +206,8 @@ void sri_job_flush_overflow(struct sri_fallback *fallback);
 void sri_job_fire_timers(struct sri_fallback *fallback);
 void sri_job_set_timer(struct sri_fallback *fallback, struct sri_job *job, uint64_t end_ns);
 
+/* 0, or -EFAULT if the bytes of @sqe are not in its fixed buffer. */
+int32_t sri_job_check_buffer(const struct sri_fallback *fallback, const struct io_uring_sqe *sqe);
 /* What the CQE of an ASYNC_CANCEL or POLL_REMOVE says. */
 int32_t sri_job_run_cancel(struct sri_fallback *fallback, const struct sri_job *job);
 
@@ -219,8 +220,38 @@ int32_t sri_stream_try(struct sri_fallback *fallback, struct sri_job *job);
 /* -- fallback_socket.c --------------------------------------------------------------------------
  */
 
+/* 0, or why the SQE of a socket operation is none. */
+int32_t sri_socket_check(const struct sri_fallback *fallback, const struct io_uring_sqe *sqe);
 /* Tries an operation on a socket without blocking. */
 int32_t sri_socket_try(struct sri_fallback *fallback, struct sri_job *job);
+/* What is next for an ACCEPT that a worker has run. */
+int32_t sri_socket_accepted(struct sri_fallback *fallback, struct sri_job *job);
+
+/* -- fallback_buffers.c -------------------------------------------------------------------------
+ */
+
+/* The seam's queue_add_buffer_ring and queue_remove_buffer_ring. */
+int sri_fallback_add_buffer_ring(struct sri_queue *queue, uint16_t group,
+                                 struct io_uring_buf_ring *memory, uint32_t entries);
+int sri_fallback_remove_buffer_ring(struct sri_queue *queue, uint16_t group);
+void sri_buffer_free_groups(struct sri_fallback *fallback);
+/* The next buffer of the group that @sqe names; NULL if there is none. */
+struct sri_buffer_group *sri_buffer_pick(struct sri_fallback *fallback,
+                                         const struct io_uring_sqe *sqe, struct iovec *out_buffer);
+/* Takes the one that was picked. Returns the flags for the CQE. */
+uint32_t sri_buffer_take(struct sri_buffer_group *group);
+
+/* -- fallback_wait.c ----------------------------------------------------------------------------
+ */
+
+int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job);
+/* 0, or why the SQE of a futex operation is none. */
+int32_t sri_futex_check(const struct io_uring_sqe *sqe);
+int32_t sri_futex_wake(const struct io_uring_sqe *sqe);
+/* In a worker. */
+int32_t sri_futex_wait(struct sri_job *job);
+/* Ends the wait that a worker is in, or is about to begin. */
+void sri_futex_cancel(struct sri_job *job);
 
 /* -- fallback_watch.c ---------------------------------------------------------------------------
  */

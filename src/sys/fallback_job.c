@@ -11,7 +11,9 @@ enum way {
     UNKNOWN = 0,
     AT_ONCE, /* cannot block */
     WORKER,
-    TRY, /* without blocking; it may have to wait for its descriptor */
+    TRY,    /* without blocking; it may have to wait for its descriptor */
+    SOCKET, /* the same, with more to check */
+    FUTEX,
     POLL,
     TIMEOUT,
     CANCEL
@@ -45,6 +47,21 @@ static const uint8_t ways[] = {
     [IORING_OP_EPOLL_CTL] = AT_ONCE,
     [IORING_OP_POLL_ADD] = POLL,
     [IORING_OP_POLL_REMOVE] = CANCEL,
+    [IORING_OP_SOCKET] = AT_ONCE,
+    [SRI_IORING_OP_BIND] = AT_ONCE,
+    [SRI_IORING_OP_LISTEN] = AT_ONCE,
+    [IORING_OP_SHUTDOWN] = AT_ONCE,
+    [IORING_OP_ACCEPT] = SOCKET,
+    [IORING_OP_CONNECT] = SOCKET,
+    [IORING_OP_SEND] = SOCKET,
+    [IORING_OP_SENDMSG] = SOCKET,
+    [IORING_OP_SEND_ZC] = SOCKET,
+    [IORING_OP_SENDMSG_ZC] = SOCKET,
+    [IORING_OP_RECV] = SOCKET,
+    [IORING_OP_RECVMSG] = SOCKET,
+    [SRI_IORING_OP_WAITID] = TRY,
+    [SRI_IORING_OP_FUTEX_WAIT] = FUTEX,
+    [SRI_IORING_OP_FUTEX_WAKE] = FUTEX,
     [IORING_OP_TIMEOUT] = TIMEOUT,
     [IORING_OP_ASYNC_CANCEL] = CANCEL,
 };
@@ -244,7 +261,7 @@ static int32_t resolve_file(const struct sri_fallback *fallback, struct sri_job 
     return 0;
 }
 
-static int32_t check_buffer(const struct sri_fallback *fallback, const struct io_uring_sqe *sqe) {
+int32_t sri_job_check_buffer(const struct sri_fallback *fallback, const struct io_uring_sqe *sqe) {
     if (sqe->buf_index >= fallback->buffers_count) {
         return -EFAULT;
     }
@@ -256,6 +273,10 @@ static int32_t check_buffer(const struct sri_fallback *fallback, const struct io
                : -EFAULT;
 }
 
+static bool selects_buffer(uint8_t opcode) {
+    return opcode == IORING_OP_RECV || opcode == IORING_OP_RECVMSG || opcode == IORING_OP_READ;
+}
+
 static int32_t check(const struct sri_fallback *fallback, struct sri_job *job) {
     const struct io_uring_sqe *sqe = &job->sqe;
     const unsigned int flags_known = IOSQE_FIXED_FILE | IOSQE_ASYNC | IOSQE_BUFFER_SELECT;
@@ -265,6 +286,9 @@ static int32_t check(const struct sri_fallback *fallback, struct sri_job *job) {
     if (fallback->ops_allowed[sqe->opcode] == 0) {
         return -EACCES;
     }
+    if ((sqe->flags & IOSQE_BUFFER_SELECT) != 0 && !selects_buffer(sqe->opcode)) {
+        return -EOPNOTSUPP;
+    }
     if ((sqe->flags & IOSQE_FIXED_FILE) != 0) {
         const int32_t code = resolve_file(fallback, job);
         if (code < 0) {
@@ -273,7 +297,7 @@ static int32_t check(const struct sri_fallback *fallback, struct sri_job *job) {
     }
     const bool has_buffer =
         sqe->opcode == IORING_OP_READ_FIXED || sqe->opcode == IORING_OP_WRITE_FIXED;
-    return has_buffer ? check_buffer(fallback, sqe) : 0;
+    return has_buffer ? sri_job_check_buffer(fallback, sqe) : 0;
 }
 
 static int32_t run_at_once(const struct io_uring_sqe *sqe) {
@@ -281,6 +305,23 @@ static int32_t run_at_once(const struct io_uring_sqe *sqe) {
         return (sqe->rw_flags & SRI_IORING_NOP_INJECT_RESULT) != 0 ? (int32_t)sqe->len : 0;
     }
     return sri_sqe_run(sqe);
+}
+
+static int32_t start_socket(struct sri_fallback *fallback, struct sri_job *job) {
+    const int32_t code = sri_socket_check(fallback, &job->sqe);
+    if (code < 0) {
+        return code;
+    }
+    job->notifies = job->sqe.opcode == IORING_OP_SEND_ZC || job->sqe.opcode == IORING_OP_SENDMSG_ZC;
+    return sri_job_try(fallback, job);
+}
+
+static int32_t start_futex(const struct io_uring_sqe *sqe) {
+    const int32_t code = sri_futex_check(sqe);
+    if (code < 0) {
+        return code;
+    }
+    return sqe->opcode == SRI_IORING_OP_FUTEX_WAKE ? sri_futex_wake(sqe) : SRI_JOB_MAY_BLOCK;
 }
 
 static int32_t start(struct sri_fallback *fallback, struct sri_job *job) {
@@ -299,6 +340,10 @@ static int32_t start(struct sri_fallback *fallback, struct sri_job *job) {
         return start_timeout(fallback, job);
     case CANCEL:
         return sri_job_run_cancel(fallback, job);
+    case SOCKET:
+        return start_socket(fallback, job);
+    case FUTEX:
+        return start_futex(&job->sqe);
     default: /* TRY */
         return sri_job_try(fallback, job);
     }
@@ -308,14 +353,16 @@ int32_t sri_job_try(struct sri_fallback *fallback, struct sri_job *job) {
     switch (job->sqe.opcode) {
     case IORING_OP_POLL_ADD:
         return try_poll(fallback, job);
+    case SRI_IORING_OP_WAITID:
+        return sri_waitid_try(fallback, job);
     default:
-        return sri_stream_try(fallback, job);
+        return way_of(&job->sqe) == SOCKET ? sri_socket_try(fallback, job)
+                                           : sri_stream_try(fallback, job);
     }
 }
 
 int32_t sri_job_after_worker(struct sri_fallback *fallback, struct sri_job *job) {
-    (void)fallback;
-    return job->result;
+    return job->sqe.opcode == IORING_OP_ACCEPT ? sri_socket_accepted(fallback, job) : job->result;
 }
 
 void sri_job_settle(struct sri_fallback *fallback, struct sri_job *job, int32_t code) {

@@ -53,9 +53,35 @@ static int32_t write_pipe(const struct io_uring_sqe *sqe) {
     return result;
 }
 
+static int32_t transfer(const struct io_uring_sqe *sqe, uint32_t mode) {
+    if (S_ISSOCK(mode)) {
+        return transfer_socket(sqe);
+    }
+    return S_ISFIFO(mode) && !is_read(sqe->opcode) ? write_pipe(sqe)
+                                                   : sri_sqe_transfer(sqe, RWF_NOWAIT);
+}
+
+/* The same with a buffer that the SQE leaves to us to choose. */
+static int32_t transfer_selected(struct sri_fallback *fallback, struct sri_job *job) {
+    struct io_uring_sqe sqe = job->sqe;
+    struct iovec buffer;
+    struct sri_buffer_group *group = sri_buffer_pick(fallback, &sqe, &buffer);
+    if (group == NULL) {
+        return -ENOBUFS;
+    }
+    sqe.addr = (uintptr_t)buffer.iov_base;
+    sqe.len = (uint32_t)buffer.iov_len;
+    sqe.buf_group = 0;
+    const int32_t result = transfer(&sqe, job->mode);
+    if (result > 0) {
+        job->flags = sri_buffer_take(group);
+    }
+    return result;
+}
+
 int32_t sri_stream_try(struct sri_fallback *fallback, struct sri_job *job) {
     const struct io_uring_sqe *sqe = &job->sqe;
-    (void)fallback;
+    const bool selects = (sqe->flags & IOSQE_BUFFER_SELECT) != 0;
     if (job->mode == 0) {
         struct stat status;
         if (fstat(sqe->fd, &status) != 0) {
@@ -64,21 +90,14 @@ int32_t sri_stream_try(struct sri_fallback *fallback, struct sri_job *job) {
         job->mode = status.st_mode;
     }
     if (S_ISREG(job->mode) || S_ISDIR(job->mode) || S_ISBLK(job->mode)) {
-        return SRI_JOB_MAY_BLOCK;
+        return selects ? -EOPNOTSUPP : SRI_JOB_MAY_BLOCK; /* workers choose no buffers */
     }
     job->events = is_read(sqe->opcode) ? EPOLLIN : EPOLLOUT;
-    int32_t result = 0;
-    if (S_ISSOCK(job->mode)) {
-        result = transfer_socket(sqe);
-    } else if (S_ISFIFO(job->mode) && !is_read(sqe->opcode)) {
-        result = write_pipe(sqe);
-    } else {
-        result = sri_sqe_transfer(sqe, RWF_NOWAIT);
-    }
+    const int32_t result = selects ? transfer_selected(fallback, job) : transfer(sqe, job->mode);
     if (result == -EAGAIN && (sqe->rw_flags & RWF_NOWAIT) == 0) {
         return SRI_JOB_MUST_WAIT;
     }
-    if (result == -EOPNOTSUPP) {
+    if (result == -EOPNOTSUPP && !selects) {
         /* The file knows no RWF_NOWAIT: a worker transfers once it is ready. If another process is
          * faster then, the worker waits, and the job cannot be cancelled. */
         return job->is_ready ? SRI_JOB_MAY_BLOCK : SRI_JOB_MUST_WAIT;

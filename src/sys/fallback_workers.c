@@ -129,7 +129,8 @@ static void run_queued(struct sri_fallback *fallback) {
     job->state = SRI_JOB_RUNNING;
     fallback->running_count++;
     pthread_mutex_unlock(&fallback->lock);
-    const int32_t result = sri_sqe_run(&job->sqe);
+    const int32_t result =
+        job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT ? sri_futex_wait(job) : sri_sqe_run(&job->sqe);
     pthread_mutex_lock(&fallback->lock);
     fallback->running_count--;
     job->result = result;
@@ -230,6 +231,12 @@ bool sri_workers_close(struct sri_fallback *fallback) {
     }
     for (job = fallback->overflow.first; job != NULL; job = job->next) {
         discard_result(job);
+    }
+    for (uint32_t i = 0; i < fallback->jobs_used; i++) {
+        job = &fallback->jobs[i];
+        if (job->state == SRI_JOB_RUNNING && job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT) {
+            sri_futex_cancel(job);
+        }
     }
     struct sri_worker *workers = fallback->workers;
     const bool is_idle = fallback->running_count == 0 && fallback->queued.first == NULL;
