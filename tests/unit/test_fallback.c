@@ -56,16 +56,17 @@ static void create_denied(void *ctx) {
         fprintf(stderr, "skip: %s", reason);
         return;
     }
+    /* No assertions: Criterion's need the process that they were made for. */
     sr_ring *ring = NULL;
+    sr_ring_stats stats = SR_RING_STATS_INIT;
     const sr_ring_options uring = options_of(SR_BACKEND_URING);
-    assert_code(sr_ring_create(&uring, &ring), -code);
-    cr_assert_null(ring);
-    ring = ring_make(NULL);
-    cr_assert_eq(ring_stats(ring).backend, SR_BACKEND_FALLBACK);
-    assert_code(ring_stats(ring).backend_error, -code);
-    sr_request nop = request_of(SR_OP_NOP);
-    assert_ok(run(ring, &nop).result);
-    ring_end(&ring);
+    const sr_request nop = request_of(SR_OP_NOP);
+    const bool is_refused = sr_ring_create(&uring, &ring) == -code && ring == NULL;
+    const bool works = sr_ring_create(NULL, &ring) == 0 && sr_ring_submit(ring, &nop, NULL) == 0 &&
+                       sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL) == 1 &&
+                       sr_ring_get_stats(ring, &stats) == 0 && sr_ring_destroy(&ring) == 0;
+    fprintf(stderr, "%d %d %d %d", is_refused, works, stats.backend == SR_BACKEND_FALLBACK,
+            stats.backend_error == -code);
 }
 
 Test(fallback, a_ring_goes_there_by_itself_where_io_uring_is_denied) {
@@ -78,16 +79,19 @@ Test(fallback, a_ring_goes_there_by_itself_where_io_uring_is_denied) {
         if (strncmp(end.words, "skip: ", 6) == 0) {
             cr_skip_test("%s", end.words);
         }
-        cr_assert_not(end.died, "%s", end.words);
+        cr_assert(!end.died && strcmp(end.words, "1 1 1 1") == 0, "%s", end.words);
     }
 }
 
 static void create_wished(void *ctx) {
     const char *wish = ctx;
+    sr_ring *ring = NULL;
+    sr_ring_stats stats = SR_RING_STATS_INIT;
     (void)setenv("SAFERING_BACKEND", wish, 1);
-    sr_ring *ring = ring_make(NULL);
-    fprintf(stderr, "%u %d", ring_stats(ring).backend, ring_stats(ring).backend_error);
-    ring_end(&ring);
+    if (sr_ring_create(NULL, &ring) == 0 && sr_ring_get_stats(ring, &stats) == 0 &&
+        sr_ring_destroy(&ring) == 0) {
+        fprintf(stderr, "%u %d", stats.backend, stats.backend_error);
+    }
 }
 
 Test(fallback, the_environment_chooses_for_rings_that_do_not) {
@@ -95,7 +99,7 @@ Test(fallback, the_environment_chooses_for_rings_that_do_not) {
     char wishes[3][16] = {"fallback", "nonsense", ""};
     for (size_t i = 0; i < COUNT_OF(wishes); i++) {
         child_run(create_wished, wishes[i], &end);
-        cr_assert_not(end.died, "%s", end.words);
+        cr_assert(!end.died && end.words[0] != '\0', "%s", end.words);
         const bool is_fallback = strncmp(end.words, "2 ", 2) == 0;
         /* Where io_uring is denied it is the fallback in any case, but then with a reason. */
         cr_assert(i == 0 ? strcmp(end.words, "2 0") == 0 : !is_fallback || end.words[2] == '-',

@@ -404,6 +404,21 @@ ON_BOTH(seam, many_may_wait_for_one_descriptor) {
     close_both(ends);
 }
 
+ON_BOTH(seam, who_joins_others_at_a_descriptor_sees_what_is_ready_now) {
+    int ends[2];
+    char byte = 0;
+    pair_of(SOCK_STREAM, ends);
+    io_uring_prep_recv(seam_sqe(1), ends[0], &byte, 1, 0);
+    seam_expect_nothing();
+    io_uring_prep_poll_add(seam_sqe(2), ends[0], POLLOUT);
+    (void)seam_expect(2, POLLOUT, 0);
+    io_uring_prep_poll_add(seam_sqe(3), ends[0], POLLOUT);
+    (void)seam_expect(3, POLLOUT, 0);
+    put(ends[1], "x");
+    (void)seam_expect(1, 1, 0);
+    close_both(ends);
+}
+
 /* ---- cancels, timers, refusals -------------------------------------------------------------- */
 
 ON_BOTH(seam, cancels_say_what_they_found) {
