@@ -291,6 +291,13 @@ enum sr_trace_event {
 /** sr_trace_fn - told of each event, on the owner thread; must not call the library. */
 typedef void (*sr_trace_fn)(int event, sr_op op, uint64_t tag, int64_t value, void *ctx);
 
+/** What runs a ring's operations. */
+enum sr_backend {
+    SR_BACKEND_ANY = 0,     /* io_uring, and where it is missing or forbidden the fallback */
+    SR_BACKEND_URING = 1,   /* io_uring */
+    SR_BACKEND_FALLBACK = 2 /* plain system calls, epoll and threads; docs/KERNEL.md has the rest */
+};
+
 typedef struct sr_ring_options {
     size_t size; /* sizeof(sr_ring_options) */
     /** Submission queue entries: 1 .. 32,768, rounded up to a power of two. Default 128. */
@@ -325,11 +332,15 @@ typedef struct sr_ring_options {
      * enum sr_opcode, that the ring takes; the others are -EACCES. Cancel and SR_OP_CLOSE are
      * always allowed. Borrowed; NULL, the default, for everything. */
     const uint16_t *ops_allowed;
+    /** enum sr_backend. Default SR_BACKEND_ANY, with which the environment variable
+     * SAFERING_BACKEND (uring or fallback; other values are ignored) can choose. */
+    uint32_t backend;
+    uint32_t reserved; /* 0 */
 } sr_ring_options;
 
 #define SR_RING_OPTIONS_INIT                                                                       \
     (SR_LITERAL(sr_ring_options){sizeof(sr_ring_options), 128, 0, 1024, 64, 16, 0, 0, 0,           \
-                                 5000000000u, 0, 0, 0, 0, 0})
+                                 5000000000u, 0, 0, 0, 0, 0, SR_BACKEND_ANY, 0})
 
 /**
  * sr_ring_create() - make a ring that the calling thread owns
@@ -339,9 +350,12 @@ typedef struct sr_ring_options {
  * Setup flags are chosen by trying: SINGLE_ISSUER, DEFER_TASKRUN, SUBMIT_ALL and a registered ring
  * descriptor where the kernel has them. sr_ring_get_stats() tells what was got.
  *
- * Return:  0, -EINVAL (options), SR_E_BOUNDS (an option's range), -ENOMEM, -EMFILE, -EPERM
- * (io_uring is forbidden here: kernel.io_uring_disabled or a seccomp filter), -ENOSYS,
- * SR_E_UNSUPPORTED (the kernel is older than 5.19). Thread:  any.     Blocks: never. Kernel:
+ * Where io_uring cannot be had (-EPERM: kernel.io_uring_disabled or a seccomp filter; -ENOSYS;
+ * -ENOMEM; SR_E_UNSUPPORTED: the kernel is older than 5.19) the ring works on the fallback, with
+ * the same outcomes, unless io_uring was asked for by option or environment. Then that is the code.
+ *
+ * Return:  0, -EINVAL (options), SR_E_BOUNDS (an option's range), -ENOMEM, -EMFILE, and with
+ * SR_BACKEND_URING -EPERM, -ENOSYS, SR_E_UNSUPPORTED. Thread:  any.     Blocks: never. Kernel:
  * io_uring_setup(2) and a pipe(2), whose closing tells when the kernel has let go of the ring.
  */
 SR_API SR_MUST_USE int sr_ring_create(const sr_ring_options *options, sr_ring **out_ring);
@@ -616,10 +630,15 @@ typedef struct sr_ring_stats {
     uint64_t rearmed_total;       /* multishot operations that the kernel ended and that went on */
     uint64_t starved_total;       /* receives that found their buffer ring empty and waited */
     uint64_t messages_lost_total; /* dropped with their data: nobody would have read them */
+    /* what was got */
+    uint32_t backend;      /* enum sr_backend: SR_BACKEND_URING or SR_BACKEND_FALLBACK */
+    int32_t backend_error; /* why it is not io_uring; 0 if it is, or was not asked for */
 } sr_ring_stats;
 
 #define SR_RING_STATS_INIT                                                                         \
     (SR_LITERAL(sr_ring_stats){sizeof(sr_ring_stats),                                              \
+                               0,                                                                  \
+                               0,                                                                  \
                                0,                                                                  \
                                0,                                                                  \
                                0,                                                                  \

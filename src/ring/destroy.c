@@ -109,8 +109,13 @@ static void drain(sr_ring *ring) {
 }
 
 static void close_files(sr_ring *ring, enum sri_closer closer) {
+    /* Where operations find their files late, those in flight keep them: sri_ring_close_late(). */
+    const bool keep = ring->queue.finds_files_late && closer != SRI_CLOSER_CHILD;
     for (uint32_t i = 0; i < ring->files.count_max; i++) {
         struct sri_file *file = &ring->files.list[i];
+        if (keep && file->op_count > 0) {
+            continue;
+        }
         /* A close that is with the kernel may have freed the number already; by now it may be
          * another's. */
         const bool kernel_closes =
@@ -125,6 +130,15 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
             if (file->state == SRI_FILE_OPEN) {
                 sri_file_move(file, SRI_FILE_CLOSING);
             }
+        }
+    }
+}
+
+void sri_ring_close_late(sr_ring *ring) {
+    for (uint32_t i = 0; ring->queue.finds_files_late && i < ring->files.count_max; i++) {
+        const struct sri_file *file = &ring->files.list[i];
+        if (file->op_count > 0) {
+            (void)ring->queue.backend->fd_close(file->fd); /* nobody is there to hear of an error */
         }
     }
 }

@@ -133,6 +133,18 @@ static bool is_about_one_file(uint16_t opcode) {
     return (opcode >= SR_OP_FSYNC && opcode <= SR_OP_FTRUNCATE) || opcode == SR_OP_FADVISE;
 }
 
+void sri_prepare_substitute(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
+                            struct io_uring_sqe *sqe) {
+    SR_CHECK((plan->needs & SRI_MAY_SUBSTITUTE) != 0 && (plan->needs & SRI_NEEDS_FILE) != 0);
+    if (is_about_sockets(plan->request->op)) {
+        sri_socket_prepare(ring, op, plan, sqe);
+    } else {
+        file_op_to_uapi(plan, sqe);
+    }
+    sqe->fd = plan->file->fd; /* a fixed slot means nothing to a system call */
+    sqe->flags = 0;
+}
+
 void sri_prepare(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
                  struct io_uring_sqe *sqe) {
     const sr_request *request = plan->request;

@@ -126,6 +126,7 @@ static void release_ring(sr_ring *ring) {
         }
     }
     sri_buffer_rings_end(ring);
+    sri_ring_close_late(ring);
     sri_ring_free(ring);
 }
 

@@ -324,7 +324,7 @@ static void dropped(sr_ring *ring, const struct sri_cqe *cqe, uint64_t *counter)
 static SRI_COLD void no_operation(sr_ring *ring, const struct sri_cqe *cqe) {
     if (cqe->user_data == sri_internal_user_data(SRI_INTERNAL_CANCEL)) {
         /* Whatever it says, the operation's own completion decides. */
-        if (cqe->result == -EALREADY && ring->cancel_again_ns == 0) {
+        if (cqe->result == -EALREADY && ring->cancel_again_ns == 0 && ring->queue.loses_cancels) {
             ring->cancel_again_ns = ring->queue.backend->now_ns() + SRI_CANCEL_AGAIN_NS;
         }
         return;

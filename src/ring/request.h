@@ -87,6 +87,10 @@ static inline void sri_prepare_transfer(const sr_ring *ring, const struct sri_op
     sri_sqe_transfer_to_uapi(sqe, opcode, sri_file_for_sqe(file), memory, length, offset);
 }
 
+/* Writes the SQE of an operation that the kernel lacks, for a plain system call. */
+void sri_prepare_substitute(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
+                            struct io_uring_sqe *sqe);
+
 /* Writes the SQE of any operation but CLOSE. */
 void sri_prepare(const sr_ring *ring, struct sri_op *op, const struct sri_plan *plan,
                  struct io_uring_sqe *sqe);

@@ -38,6 +38,7 @@ static bool options_are_valid(const sr_ring_options *options) {
             in_range(options->cq_entries, options->entries, CQ_ENTRIES_MAX)) &&
            in_range(options->files_max, 1, SRI_HANDLE_OBJECTS_MAX) &&
            options->fixed_files <= FIXED_FILES_MAX && in_range(options->pools_max, 1, 255) &&
+           options->backend <= SR_BACKEND_FALLBACK && options->reserved == 0 &&
            options->completions_max <= 65536 && inbox <= 65536 && inbox != 1 &&
            (inbox & (inbox - 1)) == 0;
 }
@@ -106,22 +107,35 @@ static int restrict_to(sr_ring *ring, const sr_ring_options *options, uint8_t *u
     return 0;
 }
 
+_Static_assert(SR_BACKEND_URING == (int)SRI_BACKEND_URING &&
+                   SR_BACKEND_FALLBACK == (int)SRI_BACKEND_FALLBACK,
+               "public names of the seam's numbers");
+
 static int queue_open(sr_ring *ring, const sr_ring_options *options) {
     uint8_t uapi_allowed[256] = {0};
     const bool restricted = options->ops_allowed != NULL;
-    const struct sri_backend *backend = sri_backend();
+    const bool any = options->backend == SR_BACKEND_ANY;
+    const struct sri_backend *backend =
+        any ? sri_backend() : sri_backend_of((enum sri_backend_kind)options->backend);
     const uint32_t sq_entries = power_of_two_from(options->entries);
     const struct sri_queue_config config = {
         .sq_entries = sq_entries,
         .cq_entries = options->cq_entries,
+        .ops_max = options->ops_max,
         .fixed_files = options->fixed_files,
         .fixed_buffers = ring->pools_max + FIXED_BUFFERS_EXTRA,
         .workers_max = options->workers_max,
         .ops_allowed = restricted ? uapi_allowed : NULL,
     };
     int code = restricted ? restrict_to(ring, options, uapi_allowed) : 0;
-    if (code == 0) {
-        code = backend->queue_open(backend, &config, &ring->queue);
+    if (code < 0) {
+        return code;
+    }
+    code = backend->queue_open(backend, &config, &ring->queue);
+    const struct sri_backend *instead = any && code < 0 ? sri_backend_instead(backend, code) : NULL;
+    if (instead != NULL) {
+        ring->stats.backend_error = code;
+        code = instead->queue_open(instead, &config, &ring->queue);
     }
     if (code < 0) {
         ring->queue.backend = NULL;
@@ -367,6 +381,7 @@ static void stats_fill(const sr_ring *ring, sr_ring_stats *stats) {
     stats->files_open = ring->files.count_max - ring->files.free_count;
     stats->fixed_files_used = ring->files.fixed_count - ring->files.fixed_free_count;
     stats->bytes_quarantined = ring->bytes_quarantined;
+    stats->backend = ring->queue.kind;
 }
 
 int sr_ring_get_stats(sr_ring *ring, sr_ring_stats *out_stats) {

@@ -231,6 +231,8 @@ void sri_ring_prepare_event(sr_ring *ring);
 void sri_file_shut_down(sr_ring *ring, const struct sri_file *file);
 /* Starts the close of a file: at once, or when its last operation has ended. */
 void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
+/* Closes what destroying the ring had to leave open (struct sri_queue, finds_files_late). */
+void sri_ring_close_late(sr_ring *ring);
 /* The last operation on a closing file has ended: the close may go. */
 SRI_NOINLINE void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file);
 

@@ -7,9 +7,10 @@
 
 /* The kernel lacks the operation: do it now, and let a NOP bring the result in its turn. */
 static void substitute(sr_ring *ring, struct sri_op *op, const struct sri_plan *plan) {
-    SR_CHECK(plan->request->op == SR_OP_FTRUNCATE);
+    struct io_uring_sqe sqe = {.opcode = 0};
+    sri_prepare_substitute(ring, op, plan, &sqe);
     op->cold->substituted = true;
-    op->cold->result = ring->queue.backend->fd_truncate(plan->file->fd, plan->request->length);
+    op->cold->result = ring->queue.backend->sqe_run(&sqe);
     ring->stats.substitutes_total++;
 }
 

@@ -27,6 +27,7 @@ struct sri_backend;
 struct sri_queue_config {
     uint32_t sq_entries; /* a power of two */
     uint32_t cq_entries; /* a power of two */
+    uint32_t ops_max;    /* in flight, armed ones included */
     uint32_t fixed_files;
     uint32_t fixed_buffers;
     uint32_t workers_max;
@@ -34,6 +35,9 @@ struct sri_queue_config {
      * is not allowed completes with -EACCES. */
     const uint8_t *ops_allowed;
 };
+
+/* Which of the two real backends stands behind a queue, wrappers or not. */
+enum sri_backend_kind { SRI_BACKEND_URING = 1, SRI_BACKEND_FALLBACK = 2 };
 
 /* Submission and completion queue. Between two calls of the backend it belongs to the ring's owner.
  */
@@ -54,6 +58,7 @@ struct sri_queue {
     _Atomic uint32_t *shared_cq_head;
     _Atomic uint32_t *shared_cq_tail;
     /* What was got. */
+    enum sri_backend_kind kind;
     uint32_t setup_flags;
     uint32_t features;
     uint32_t fixed_files; /* slots for the ring, the library's own not counted */
@@ -62,6 +67,11 @@ struct sri_queue {
     int fixed_buffers_error;
     int workers_error;
     bool fd_registered;
+    /* Operations look their descriptors up when they start, not when they are taken: the numbers
+     * must stay what they are until the operations have ended, even if the queue is closed. */
+    bool finds_files_late;
+    /* A cancel that is answered with -EALREADY may have had no effect, and one more may have. */
+    bool loses_cancels;
     uint8_t op_supported[256];
     /* Readable end of a pipe whose other end only the kernel holds: it hangs up when the kernel has
      * let go of the last operation of a closed queue. */
@@ -129,7 +139,9 @@ struct sri_backend {
     int (*fd_is_open)(int fd); /* 0 or a negative errno */
     enum sri_fd_kind (*fd_kind)(int fd);
     int (*fd_shutdown)(int fd); /* both ways */
-    int (*fd_truncate)(int fd, uint64_t length);
+    /* Runs one SQE without a queue, in the calling thread, blocking if it must; its file is a plain
+     * descriptor. Returns what its CQE would say. */
+    int32_t (*sqe_run)(const struct io_uring_sqe *sqe);
     int (*wakeup_open)(bool nonblocking); /* an eventfd, or a negative errno */
     void (*wakeup_write)(int fd);
     void (*wakeup_clear)(int fd); /* a nonblocking one */
@@ -143,11 +155,19 @@ struct sri_backend {
 };
 
 extern const struct sri_backend sri_backend_uring;
+extern const struct sri_backend sri_backend_fallback;
 
-/* The backend of objects that are created from now on. */
+/* The backend of objects that are created from now on. SAFERING_BACKEND=uring or =fallback decides,
+ * as it was when the process first asked; without it, and with any other value, it is io_uring. */
 const struct sri_backend *sri_backend(void);
 /* For tests: NULL goes back to the real one. */
 void sri_backend_set(const struct sri_backend *backend);
+/* The one that a test's wrapper stands in front of. */
+const struct sri_backend *sri_backend_real(void);
+const struct sri_backend *sri_backend_of(enum sri_backend_kind kind);
+/* The backend to try when @refused could not open a queue for @code; NULL if there is none: the
+ * reason is another one, or the environment or a test has chosen. */
+const struct sri_backend *sri_backend_instead(const struct sri_backend *refused, int code);
 
 static inline uint32_t sri_queue_unsent(const struct sri_queue *queue) {
     return queue->sq_tail - atomic_load_explicit(queue->shared_sq_head, memory_order_acquire);

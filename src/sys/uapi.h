@@ -18,6 +18,7 @@
 
 #define SRI_IORING_CQE_F_NOTIF (1u << 3) /* Linux 6.0 */
 
-#define SRI_FUTEX2_SIZE_U32 2u /* linux/futex.h */
+#define SRI_FUTEX2_SIZE_U32          2u /* linux/futex.h */
+#define SRI_IORING_NOP_INJECT_RESULT 1  /* Linux 6.10 */
 
 #endif

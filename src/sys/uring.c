@@ -7,16 +7,12 @@
 #include "core/check.h"
 #include "sys/backend.h"
 #include "sys/memory.h"
+#include "sys/os.h"
+#include "sys/plain.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Fixed slot 0 is the library's: the lifeline. */
@@ -174,7 +170,11 @@ static int uring_open(const struct sri_backend *backend, const struct sri_queue_
         sri_release(uring);
         return code;
     }
-    *out_queue = (struct sri_queue){.backend = backend, .state = uring, .lifeline = -1};
+    *out_queue = (struct sri_queue){.backend = backend,
+                                    .state = uring,
+                                    .lifeline = -1,
+                                    .kind = SRI_BACKEND_URING,
+                                    .loses_cancels = true};
     adopt_layout(uring, &params, out_queue);
     probe_operations(uring, out_queue);
     code = (params.features & FEATURES_NEEDED) != FEATURES_NEEDED ? SR_E_UNSUPPORTED : 0;
@@ -266,82 +266,6 @@ static int uring_set_event_fd(struct sri_queue *queue, int fd) {
                    : io_uring_unregister_eventfd(uring_of(queue));
 }
 
-static int os_close(int fd) {
-    return close(fd) == 0 ? 0 : -errno;
-}
-
-static int os_is_open(int fd) {
-    return fcntl(fd, F_GETFD) >= 0 ? 0 : -errno;
-}
-
-static enum sri_fd_kind os_fd_kind(int fd) {
-    struct stat status;
-    if (fstat(fd, &status) != 0) {
-        return SRI_FD_OTHER;
-    }
-    if (S_ISSOCK(status.st_mode)) {
-        return SRI_FD_SOCKET;
-    }
-    return (status.st_mode & S_IFMT) == 0 ? SRI_FD_ANONYMOUS : SRI_FD_OTHER;
-}
-
-static int os_shutdown(int fd) {
-    return shutdown(fd, SHUT_RDWR) == 0 ? 0 : -errno;
-}
-
-static int os_truncate(int fd, uint64_t length) {
-    return ftruncate(fd, (off_t)length) == 0 ? 0 : -errno;
-}
-
-static int os_wakeup_open(bool nonblocking) {
-    const int fd = eventfd(0, EFD_CLOEXEC | (nonblocking ? EFD_NONBLOCK : 0));
-    return fd >= 0 ? fd : -errno;
-}
-
-static void os_wakeup_write(int fd) {
-    const uint64_t one = 1;
-    ssize_t written = 0;
-    do {
-        written = write(fd, &one, sizeof one);
-    } while (written < 0 && errno == EINTR);
-    SR_CHECK(written == (ssize_t)sizeof one);
-}
-
-static void os_wakeup_clear(int fd) {
-    uint64_t count = 0;
-    ssize_t got = 0;
-    do {
-        got = read(fd, &count, sizeof count);
-    } while (got < 0 && errno == EINTR);
-    SR_CHECK(got == (ssize_t)sizeof count || errno == EAGAIN);
-}
-
-static uint64_t os_now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static bool os_is_hung_up(int fd) {
-    struct pollfd pipe_end = {.fd = fd};
-    return poll(&pipe_end, 1, 0) > 0 && (pipe_end.revents & (POLLHUP | POLLERR)) != 0;
-}
-
-/* A signal ends it early, which no caller minds. */
-static void os_pause(uint64_t duration_ns) {
-    const struct timespec duration = {(time_t)(duration_ns / 1000000000u),
-                                      (long)(duration_ns % 1000000000u)};
-    (void)nanosleep(&duration, NULL);
-}
-
-static uint64_t os_random(void) {
-    uint64_t bits = 0;
-    if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != (ssize_t)sizeof bits) {
-        bits = os_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
-    }
-    return bits;
-}
-
 const struct sri_backend sri_backend_uring = {
     .name = "uring",
     .queue_open = uring_open,
@@ -356,16 +280,16 @@ const struct sri_backend sri_backend_uring = {
     .unmap = sri_memory_unmap,
     .allocate = sri_memory_allocate,
     .release = sri_memory_release,
-    .fd_close = os_close,
-    .fd_is_open = os_is_open,
-    .fd_kind = os_fd_kind,
-    .fd_shutdown = os_shutdown,
-    .fd_truncate = os_truncate,
-    .wakeup_open = os_wakeup_open,
-    .wakeup_write = os_wakeup_write,
-    .wakeup_clear = os_wakeup_clear,
-    .is_hung_up = os_is_hung_up,
-    .now_ns = os_now_ns,
-    .pause = os_pause,
-    .random = os_random,
+    .fd_close = sri_os_close,
+    .fd_is_open = sri_os_is_open,
+    .fd_kind = sri_os_fd_kind,
+    .fd_shutdown = sri_os_shutdown,
+    .sqe_run = sri_sqe_run,
+    .wakeup_open = sri_os_wakeup_open,
+    .wakeup_write = sri_os_wakeup_write,
+    .wakeup_clear = sri_os_wakeup_clear,
+    .is_hung_up = sri_os_is_hung_up,
+    .now_ns = sri_os_now_ns,
+    .pause = sri_os_pause,
+    .random = sri_os_random,
 };

@@ -32,7 +32,12 @@ static struct {
 static const struct sri_backend wrapper;
 
 static const struct sri_backend *real(void) {
-    return &sri_backend_uring;
+    return sri_backend_real();
+}
+
+/* The one that opened @queue, which is not always the one that was asked first. */
+static const struct sri_backend *real_of(const struct sri_queue *queue) {
+    return sri_backend_of(queue->kind);
 }
 
 static bool can_fail(enum failing_call call) {
@@ -75,6 +80,10 @@ static int wrap_open(const struct sri_backend *backend, const struct sri_queue_c
     int code = called(FAILING_QUEUE_OPEN);
     if (code == 0) {
         code = real()->queue_open(&wrapper, config, out_queue);
+        const struct sri_backend *instead = code < 0 ? sri_backend_instead(real(), code) : NULL;
+        if (instead != NULL) {
+            code = instead->queue_open(&wrapper, config, out_queue);
+        }
     }
     if (code == 0) {
         self.queues++;
@@ -88,7 +97,7 @@ static int wrap_open(const struct sri_backend *backend, const struct sri_queue_c
 static void wrap_close(struct sri_queue *queue, enum sri_closer closer) {
     (void)called(FAILING_QUEUE_CLOSE);
     self.queues--;
-    real()->queue_close(queue, closer);
+    real_of(queue)->queue_close(queue, closer);
 }
 
 static void publish(struct sri_queue *queue) {
@@ -136,14 +145,14 @@ static int wrap_enter(struct sri_queue *queue, uint32_t submit_count, const stru
         wait = NULL;
     }
     keep_sqes(queue, submit_count);
-    code = real()->queue_enter(queue, submit_count, wait);
+    code = real_of(queue)->queue_enter(queue, submit_count, wait);
     self.sqe_count += code > 0 ? (uint64_t)code : 0;
     return code;
 }
 
 static int wrap_set_file(struct sri_queue *queue, uint32_t slot, int fd) {
     const int code = called(FAILING_QUEUE_SET_FILE);
-    return code != 0 ? code : real()->queue_set_file(queue, slot, fd);
+    return code != 0 ? code : real_of(queue)->queue_set_file(queue, slot, fd);
 }
 
 static int wrap_set_buffer(struct sri_queue *queue, uint32_t slot, void *memory,
@@ -152,23 +161,23 @@ static int wrap_set_buffer(struct sri_queue *queue, uint32_t slot, void *memory,
     if (code == 0 && self.no_registration && memory != NULL) {
         return -ENOMEM;
     }
-    return code != 0 ? code : real()->queue_set_buffer(queue, slot, memory, size_bytes);
+    return code != 0 ? code : real_of(queue)->queue_set_buffer(queue, slot, memory, size_bytes);
 }
 
 static int wrap_add_buffer_ring(struct sri_queue *queue, uint16_t group,
                                 struct io_uring_buf_ring *memory, uint32_t entries) {
     const int code = called(FAILING_QUEUE_ADD_BUFFER_RING);
-    return code != 0 ? code : real()->queue_add_buffer_ring(queue, group, memory, entries);
+    return code != 0 ? code : real_of(queue)->queue_add_buffer_ring(queue, group, memory, entries);
 }
 
 static int wrap_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
     const int code = called(FAILING_QUEUE_REMOVE_BUFFER_RING);
-    return code != 0 ? code : real()->queue_remove_buffer_ring(queue, group);
+    return code != 0 ? code : real_of(queue)->queue_remove_buffer_ring(queue, group);
 }
 
 static int wrap_set_event_fd(struct sri_queue *queue, int fd) {
     const int code = called(FAILING_QUEUE_SET_EVENT_FD);
-    return code != 0 ? code : real()->queue_set_event_fd(queue, fd);
+    return code != 0 ? code : real_of(queue)->queue_set_event_fd(queue, fd);
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -226,9 +235,9 @@ static int wrap_fd_shutdown(int fd) {
     return code != 0 ? code : real()->fd_shutdown(fd);
 }
 
-static int wrap_fd_truncate(int fd, uint64_t length) {
-    const int code = called(FAILING_FD_TRUNCATE);
-    return code != 0 ? code : real()->fd_truncate(fd, length);
+static int32_t wrap_sqe_run(const struct io_uring_sqe *sqe) {
+    const int code = called(FAILING_SQE_RUN);
+    return code != 0 ? code : real()->sqe_run(sqe);
 }
 
 static int wrap_wakeup_open(bool nonblocking) {
@@ -247,7 +256,8 @@ static void wrap_wakeup_clear(int fd) {
 }
 
 static bool wrap_is_hung_up(int fd) {
-    return called(FAILING_IS_HUNG_UP) == 0 && real()->is_hung_up(fd);
+    /* The fallback's does all that io_uring's does, and more. */
+    return called(FAILING_IS_HUNG_UP) == 0 && sri_backend_fallback.is_hung_up(fd);
 }
 
 static uint64_t wrap_now_ns(void) {
@@ -283,7 +293,7 @@ static const struct sri_backend wrapper = {
     .fd_is_open = wrap_fd_is_open,
     .fd_kind = wrap_fd_kind,
     .fd_shutdown = wrap_fd_shutdown,
-    .fd_truncate = wrap_fd_truncate,
+    .sqe_run = wrap_sqe_run,
     .wakeup_open = wrap_wakeup_open,
     .wakeup_write = wrap_wakeup_write,
     .wakeup_clear = wrap_wakeup_clear,

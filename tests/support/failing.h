@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Failing: a backend that stands in front of the real one (src/sys/backend.h), counts every call,
- * and fails the ones that a test chooses: the n-th allocation, every io_uring_enter(2), and so on.
- * What is not chosen does what the real backend does.
+ * Failing: a backend that stands in front of the one in force (src/sys/backend.h), counts every
+ * call, and fails the ones that a test chooses: the n-th allocation, every io_uring_enter(2), and
+ * so on. What is not chosen does what the real backend does.
  *
  * One per process: failing_install() starts anew. Counting is safe from any thread; planning
  * belongs to one. Objects that were created while it was installed must be destroyed before
@@ -32,7 +32,7 @@ enum failing_call {
     FAILING_FD_IS_OPEN,
     FAILING_FD_KIND, /* counted */
     FAILING_FD_SHUTDOWN,
-    FAILING_FD_TRUNCATE,
+    FAILING_SQE_RUN,
     FAILING_WAKEUP_OPEN,
     FAILING_WAKEUP_WRITE, /* counted */
     FAILING_WAKEUP_CLEAR, /* counted */

@@ -13,7 +13,8 @@
 
 const char *raw_sender_open(struct raw_sender *out_sender) {
     const int code = io_uring_queue_init(4, &out_sender->uring, 0);
-    if (code < 0) {
+    out_sender->is_open = code == 0;
+    if (code < 0 && code != -EPERM && code != -ENOSYS) {
         static char text[96];
         (void)snprintf(text, sizeof text, "no second ring: %s", strerror(-code));
         return text;
@@ -22,7 +23,9 @@ const char *raw_sender_open(struct raw_sender *out_sender) {
 }
 
 void raw_sender_close(struct raw_sender *sender) {
-    io_uring_queue_exit(&sender->uring);
+    if (sender->is_open) {
+        io_uring_queue_exit(&sender->uring);
+    }
 }
 
 /* Runs the SQE that was just filled, and returns its result. */
@@ -41,8 +44,22 @@ static int run_one(struct raw_sender *sender) {
     return code;
 }
 
+static int write_cqe(struct sri_queue *queue, uint64_t user_data, int32_t result,
+                     uint32_t cqe_flags) {
+    const uint32_t tail = atomic_load(queue->shared_cq_tail);
+    struct io_uring_cqe *cqe = &queue->cqes[tail & queue->cq_mask];
+    cqe->user_data = user_data;
+    cqe->res = result;
+    cqe->flags = cqe_flags;
+    atomic_store(queue->shared_cq_tail, tail + 1);
+    return 0;
+}
+
 int raw_send(struct raw_sender *sender, sr_ring *ring, uint64_t user_data, int32_t result,
              uint32_t cqe_flags) {
+    if (ring->queue.kind == SRI_BACKEND_FALLBACK) {
+        return write_cqe(&ring->queue, user_data, result, cqe_flags);
+    }
     const struct io_uring *target = ring->queue.state;
     struct io_uring_sqe *sqe = io_uring_get_sqe(&sender->uring);
     io_uring_prep_msg_ring(sqe, target->ring_fd, (unsigned int)result, user_data, 0);
@@ -54,6 +71,9 @@ int raw_send(struct raw_sender *sender, sr_ring *ring, uint64_t user_data, int32
 }
 
 const char *raw_nop_can_inject(struct raw_sender *sender) {
+    if (!sender->is_open) {
+        return NULL; /* the fallback's can */
+    }
     struct io_uring_sqe *sqe = io_uring_get_sqe(&sender->uring);
     io_uring_prep_nop(sqe);
     sqe->rw_flags = NOP_INJECT_RESULT; /* nop_flags */

@@ -8,19 +8,23 @@
 
 #include <liburing.h>
 #include <safering/ring.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A plain liburing ring of its own, from which messages are sent. */
 struct raw_sender {
     struct io_uring uring;
+    bool is_open;
 };
 
-/* Returns NULL, or why there is no such ring. */
+/* Returns NULL, or why there is no such ring. Where io_uring is denied there is none and none is
+ * needed: all rings are the fallback's. */
 const char *raw_sender_open(struct raw_sender *out_sender);
 void raw_sender_close(struct raw_sender *sender);
 
 /*
- * Posts a CQE to @ring with IORING_OP_MSG_RING. Returns what the kernel answered the sender: 0, or
+ * Posts a CQE to @ring with IORING_OP_MSG_RING; on the fallback, whose queue is plain memory, it is
+ * written there. Returns what the kernel answered the sender: 0, or
  * a negative errno (-EINVAL: no MSG_RING before Linux 5.18, and no @cqe_flags before 6.3).
  */
 int raw_send(struct raw_sender *sender, sr_ring *ring, uint64_t user_data, int32_t result,

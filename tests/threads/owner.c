@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include "ring/ring.h"
+#include "sys/fallback.h"
 #include "support/baseline.h"
 #include "support/scale.h"
 #include <errno.h>
@@ -748,7 +749,10 @@ static void a_sweep_that_waits_stops_nobody(void) {
     int left = 1;
     check_in_thread(open_and_exit, &addresses);
     /* A copy of the ring's descriptor keeps the kernel from ending the ring. */
-    const int copy = dup(((struct io_uring *)estate.ring->queue.state)->ring_fd);
+    const struct sri_queue *queue = &estate.ring->queue;
+    const int copy = dup(queue->kind == SRI_BACKEND_FALLBACK
+                             ? ((struct sri_fallback *)queue->state)->lifeline_fd
+                             : ((struct io_uring *)queue->state)->ring_fd);
     CHECK(copy >= 0);
     CHECK_EQ(sr_ring_destroy(&estate.ring), SR_E_IN_FLIGHT);
     const pthread_t thread = check_thread_start(sweep_for_long, &left);

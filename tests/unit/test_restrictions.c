@@ -19,13 +19,15 @@ static sr_ring *locked(const uint16_t *ops, uint32_t count, sr_ring_options opti
     return ring_make(&options);
 }
 
-static const sr_ring_options defaults = {
-    sizeof(sr_ring_options), 128, 0, 1024, 64, 16, 0, 0, 0, 5000000000u, 0, 0, 0, 0, 0};
+static sr_ring_options defaults(void) {
+    const sr_ring_options options = SR_RING_OPTIONS_INIT;
+    return options;
+}
 
 Test(restrictions, what_is_not_in_the_list_is_refused_and_nothing_happens) {
     const uint16_t ops[] = {SR_OP_READ, SR_OP_NOP};
     int ends[2];
-    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults);
+    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults());
     sr_pool *pool = pool_make(4096, 2);
     pool_attach(ring, pool);
     cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
@@ -66,7 +68,7 @@ Test(restrictions, what_is_not_in_the_list_is_refused_and_nothing_happens) {
 
 Test(restrictions, cancel_deadline_files_inbox_and_event_descriptor_go_on_working) {
     const uint16_t ops[] = {SR_OP_READ, SR_OP_RECV};
-    sr_ring_options options = defaults;
+    sr_ring_options options = defaults();
     int ends[2];
     int event_fd = -1;
     sr_file fixed;
@@ -108,7 +110,7 @@ Test(restrictions, cancel_deadline_files_inbox_and_event_descriptor_go_on_workin
 /* Past all checks of the library: an SQE of another hand in the same queue. */
 Test(restrictions, the_kernel_holds_to_them_too) {
     const uint16_t ops[] = {SR_OP_READ};
-    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults);
+    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults());
     struct sri_queue *queue = &ring->queue;
     struct io_uring_sqe *sqe = sri_queue_next_sqe(queue);
     sqe->opcode = IORING_OP_SOCKET;
@@ -129,7 +131,7 @@ Test(restrictions, a_substitute_obeys_them_as_well) {
     const uint16_t ops[] = {SR_OP_NOP};
     failing_install();
     failing_mask_op(SRI_IORING_OP_FTRUNCATE);
-    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults);
+    sr_ring *ring = locked(ops, COUNT_OF(ops), defaults());
     const int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     sr_request request = request_of(SR_OP_FTRUNCATE);
     struct stat status;
@@ -145,8 +147,8 @@ Test(restrictions, a_substitute_obeys_them_as_well) {
 
 Test(restrictions, an_empty_list_allows_nothing_and_an_unknown_operation_is_refused) {
     const uint16_t unknown[] = {SR_OP_COUNT};
-    sr_ring_options options = defaults;
-    sr_ring *ring = locked(unknown, 0, defaults);
+    sr_ring_options options = defaults();
+    sr_ring *ring = locked(unknown, 0, defaults());
     const sr_request nop = request_of(SR_OP_NOP);
     assert_code(sr_ring_submit(ring, &nop, NULL), -EACCES);
     ring_end(&ring);

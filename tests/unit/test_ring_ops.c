@@ -1037,7 +1037,7 @@ Test(ring_ops, what_the_kernel_lacks_is_done_by_a_system_call_where_there_is_one
     assert_code(completion.result, -EINVAL);
     cr_assert_eq(completion.tag, 99);
     cr_assert_eq(completion.file.bits, read_only.bits);
-    cr_assert_eq(failing_count(FAILING_FD_TRUNCATE), 3);
+    cr_assert_eq(failing_count(FAILING_SQE_RUN), 3);
     cr_assert_eq(status_of("file").st_size, 456);
     end();
     failing_remove();
@@ -1050,7 +1050,7 @@ Test(ring_ops, what_the_kernel_has_is_not_substituted) {
     if (ring_stats(ring).substitutes_total > 0) {
         cr_skip_test("this kernel has no IORING_OP_FTRUNCATE (Linux 6.9)");
     }
-    cr_assert_eq(failing_count(FAILING_FD_TRUNCATE), 0);
+    cr_assert_eq(failing_count(FAILING_SQE_RUN), 0);
     end();
     failing_remove();
 }

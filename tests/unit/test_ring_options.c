@@ -14,7 +14,7 @@
 #include <time.h>
 
 /* A new option changes these: it needs a test, here or in the file named above. */
-_Static_assert(sizeof(sr_ring_options) == 80, "a new ring option needs a test");
+_Static_assert(sizeof(sr_ring_options) == 88, "a new ring option needs a test");
 _Static_assert(sizeof(sr_pool_options) == 32, "a new pool option needs a test");
 _Static_assert(sizeof(sr_region_options) == 16, "a new region option needs a test");
 _Static_assert(sizeof(sr_wait_options) == 24, "a new wait option needs a test");
@@ -605,6 +605,12 @@ Test(ring_options, async_requests_run_in_kernel_workers_and_others_do_not) {
     sr_request request = request_of(SR_OP_FTRUNCATE);
     request.file = file_take(ring, directory_file(&directory, "file", "x", 1));
     request.op = SR_OP_FADVISE;
+    if (ring_stats(ring).backend == SR_BACKEND_FALLBACK) {
+        file_close(ring, request.file);
+        ring_end(&ring);
+        directory_end(&directory);
+        cr_skip_test("not on the fallback: what may block goes to its own workers in any case");
+    }
     assert_ok(run(ring, &request).result);
     cr_assert_eq(kernel_workers(), 0);
     request.flags = SR_REQUEST_ASYNC;

@@ -661,20 +661,25 @@ static void futex_wait_works(void) {
     can_wait(&request);
     const sr_op waiting = submit(ring, &request);
     cr_assert_eq(sr_ring_flush(ring), 1);
+    /* The fallback's worker needs a moment to go to sleep; before that there is nobody to wake. */
     request = futex_request(SR_OP_FUTEX_WAKE);
     request.length = 1;
-    const sr_op waking = submit(ring, &request);
-    for (int ended = 0; ended < 2;) {
+    int64_t woken = 0;
+    bool ended = false;
+    while (woken == 0 || !ended) {
         const sr_completion *completions = NULL;
+        if (woken == 0 && ring_stats(ring).ops_in_flight == 1) {
+            (void)submit(ring, &request);
+        }
         const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
         cr_assert_geq(count, 1);
         for (int i = 0; i < count; i++) {
-            const uint64_t op = completions[i].op.bits;
-            cr_assert(op == waking.bits || op == waiting.bits);
-            assert_code(completions[i].result, op == waking.bits ? 1 : 0);
+            ended = ended || completions[i].op.bits == waiting.bits;
+            woken = completions[i].op.bits == waiting.bits ? woken : completions[i].result;
+            cr_assert_geq(completions[i].result, 0);
         }
-        ended += count;
     }
+    cr_assert_eq(woken, 1);
 }
 
 static void futex_wait_fails(void) {
@@ -898,6 +903,7 @@ CASE(ring_sockets, descriptors_of_a_message_that_nobody_reads_are_closed_and_cou
 CASE(ring_sockets, a_connection_that_nobody_takes_is_closed_and_counted, begin, end) {
     struct sockaddr_in address;
     const int fd = listener(&address);
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
     const sr_request request = on(SR_OP_ACCEPT, file_of(fd));
     const sr_op op = submit(ring, &request);
     const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -908,7 +914,11 @@ CASE(ring_sockets, a_connection_that_nobody_takes_is_closed_and_counted, begin, 
     while (ring_stats(ring).ops_in_flight > 0) {
         assert_code(sr_ring_wait(ring, 0, 0, NULL, &completions), 0);
     }
-    cr_assert_eq(ring_stats(ring).descriptors_closed_total, 1);
+    /* The fallback may be asked to cancel before it has looked: then it is still to be accepted. */
+    const int left = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    cr_assert_eq(ring_stats(ring).descriptors_closed_total, left >= 0 ? 0 : 1);
+    cr_assert(left < 0 || ring_stats(ring).backend == SR_BACKEND_FALLBACK);
+    (void)close(left);
     char byte = 0;
     cr_assert_leq(read(client, &byte, 1), 0, "the peer waits for ever");
     (void)close(client);
