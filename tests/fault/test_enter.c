@@ -611,7 +611,7 @@ CASE(enter, a_cancel_that_finds_the_queue_full_is_sent_later, set_up, tear_down)
 static void fail_every(enum failing_call call, int code, bool for_ever) {
     /* Once the ring stands, one more call that still works changes little: then in larger steps. */
     const uint64_t every_one_until = for_ever ? 40 : UINT64_MAX;
-    wait_ns = for_ever ? 2 * RIG_MS : 20 * RIG_MS;
+    wait_ns = for_ever ? 2 * RIG_MS : 200 * RIG_MS;
     for (uint64_t nth = 1;; nth += nth < every_one_until ? 1 : 9) {
         const uint64_t injected = failing_injected();
         failing_plan(call, nth, code, for_ever);

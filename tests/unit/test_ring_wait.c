@@ -664,8 +664,13 @@ CASE(ring_wait, deadlines_come_in_the_order_of_their_times, begin, end) {
         request.tag = deadlines[i];
         (void)submit(ring, &request);
     }
-    for (size_t i = 0; i < COUNT_OF(order); i++) {
-        cr_assert_eq(wait_one(ring).tag, order[i]);
+    for (size_t i = 0; i < COUNT_OF(order);) {
+        const sr_completion *completions = NULL;
+        const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
+        cr_assert_gt(count, 0); /* on a busy machine two may have passed */
+        for (int n = 0; n < count; n++) {
+            cr_assert_eq(completions[n].tag, order[i++]);
+        }
     }
 }
 
