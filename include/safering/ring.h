@@ -58,8 +58,8 @@ enum sr_request_flags {
     /** Short reads and writes go on until all is done, end of file, or an error. READ, WRITE,
        READV, WRITEV. */
     SR_REQUEST_FULL = 1u << 0,
-    /** Run in the kernel's worker threads from the start; for calls known to block, such as reads of
-       FUSE files on Linux 6.12 and older. */
+    /** Run in the kernel's worker threads from the start; for calls known to block, such as reads
+       of FUSE files on Linux 6.12 and older. */
     SR_REQUEST_ASYNC = 1u << 1
 };
 
