@@ -9,8 +9,9 @@ export LC_ALL=C
 # Which packages a purpose needs. Names are Debian's.
 packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev"
 packages_test="$packages_build g++ libcriterion-dev libfuse3-dev fuse3 attr acl"
+packages_kernels="$packages_test qemu-system-x86 busybox-static cpio kmod e2fsprogs xz-utils"
 # shellcheck disable=SC2034 # for .ci/run
-packages_ci="$packages_test clang libclang-rt-dev valgrind"
+packages_ci="$packages_kernels clang libclang-rt-dev valgrind"
 
 say() {
     printf '== %s\n' "$*"
@@ -39,6 +40,12 @@ package_reason() {
     clang) echo "second compiler" ;;
     libclang-rt-dev) echo "sanitizers of the second compiler" ;;
     valgrind) echo "memory checker" ;;
+    qemu-system-x86) echo "runs the tests on other kernels" ;;
+    busybox-static) echo "shell and tools in these guests" ;;
+    cpio) echo "packs what a guest boots from" ;;
+    kmod) echo "finds the kernel modules that a guest needs" ;;
+    e2fsprogs) echo "makes a guest's disk" ;;
+    xz-utils) echo "unpacks kernel modules" ;;
     *) die "no reason is written for package $1" ;;
     esac
 }
@@ -64,6 +71,12 @@ package_is_here() {
     libclang-rt-dev) echo 'int main(void) { return 0; }' |
         clang -fsanitize=address -x c -o /dev/null - ;;
     valgrind) command -v valgrind ;;
+    qemu-system-x86) command -v qemu-system-x86_64 ;;
+    busybox-static) command -v busybox && ! ldd "$(command -v busybox)" ;;
+    cpio) command -v cpio ;;
+    kmod) command -v depmod && command -v modprobe ;;
+    e2fsprogs) command -v mke2fs ;;
+    xz-utils) command -v xz ;;
     *) die "no check is written for package $1" ;;
     esac >/dev/null 2>&1
 }

@@ -89,7 +89,8 @@ enum sr_request_flags {
     /** Short reads and writes go on until all is done, end of file, or an error. READ, WRITE,
        READV, WRITEV, SEND, RECV (not from a buffer ring). */
     SR_REQUEST_FULL = 1u << 0,
-    /** Run in the kernel's worker threads from the start; for calls known to block. */
+    /** Run in the kernel's worker threads from the start; for calls known to block, such as reads
+       of FUSE files on Linux 6.12 and older. */
     SR_REQUEST_ASYNC = 1u << 1,
     /** Goes on: a completion for each connection, message or event, all but the last with
        SR_COMPLETION_MORE. ACCEPT, POLL, RECV from a buffer ring. Where the kernel stops for a

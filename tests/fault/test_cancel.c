@@ -329,6 +329,7 @@ CASE(cancel, deadlines_pass_in_their_order_not_in_that_of_submission, set_up_slo
     const sr_completion *completions = NULL;
     uint64_t order[3];
     size_t count = 0;
+    const uint64_t start_ms = now_ms(); /* deadlines count from the submission, so not later */
     for (uint64_t i = 0; i < 3; i++) {
         sr_request request = SR_REQUEST_INIT;
         request.op = SR_OP_TIMEOUT;
@@ -337,7 +338,6 @@ CASE(cancel, deadlines_pass_in_their_order_not_in_that_of_submission, set_up_slo
         request.tag = i;
         (void)rig_submit(&self.rig, &request);
     }
-    const uint64_t start_ms = now_ms();
     while (count < 3) {
         const int got = sr_ring_wait(self.rig.ring, 1, 5 * RIG_SECOND, NULL, &completions);
         cr_assert_gt(got, 0);

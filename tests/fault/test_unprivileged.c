@@ -75,6 +75,24 @@ static void check_code(int code, int expected) {
     cr_assert_eq(code, expected, "%d (%s), expected %d", code, sr_strerror(code), expected);
 }
 
+static sr_ring_stats stats_of(sr_ring *ring) {
+    sr_ring_stats stats = SR_RING_STATS_INIT;
+    cr_assert_eq(sr_ring_get_stats(ring, &stats), 0);
+    return stats;
+}
+
+/* Linux 6.1 gives locked memory back up to a second after it was let go of. */
+static void check_attaches_soon(sr_ring *ring, sr_pool *pool) {
+    int code = sr_ring_attach_pool(ring, pool);
+    for (int i = 0; i < 100 && code == 0; i++) {
+        cr_assert_eq(stats_of(ring).register_error, -ENOMEM);
+        cr_assert_eq(sr_ring_detach_pool(ring, pool), 0);
+        (void)usleep(100000);
+        code = sr_ring_attach_pool(ring, pool);
+    }
+    check_code(code, 1);
+}
+
 /* Every buffer of the pool is written to a file and read back. */
 static void check_io(sr_ring *ring, sr_pool *pool) {
     struct rig rig = {ring, pool, NULL};
@@ -105,12 +123,6 @@ static void check_io(sr_ring *ring, sr_pool *pool) {
     close_request.op = SR_OP_CLOSE;
     close_request.file = file;
     cr_assert_eq(rig_run(&rig, &close_request).result, 0);
-}
-
-static sr_ring_stats stats_of(sr_ring *ring) {
-    sr_ring_stats stats = SR_RING_STATS_INIT;
-    cr_assert_eq(sr_ring_get_stats(ring, &stats), 0);
-    return stats;
 }
 
 Test(unprivileged, a_pool_beyond_the_limit_works_unregistered_and_the_ring_says_so) {
@@ -158,7 +170,7 @@ Test(unprivileged, the_limit_is_for_all_rings_together) {
     check_io(rings[1], pool);
     cr_assert_eq(sr_ring_detach_pool(rings[1], pool), 0);
     cr_assert_eq(sr_ring_detach_pool(rings[0], pool), 0);
-    check_code(sr_ring_attach_pool(rings[1], pool), 1);
+    check_attaches_soon(rings[1], pool);
     check_io(rings[1], pool);
     cr_assert_eq(sr_ring_destroy(&rings[0]), 0);
     cr_assert_eq(sr_ring_destroy(&rings[1]), 0);
@@ -170,10 +182,9 @@ Test(unprivileged, attaching_and_detaching_again_and_again_locks_no_more) {
     sr_ring *ring = NULL;
     cr_assert_eq(sr_ring_create(NULL, &ring), 0);
     for (int i = 0; i < 20; i++) {
-        check_code(sr_ring_attach_pool(ring, pool), 1);
+        check_attaches_soon(ring, pool);
         cr_assert_eq(sr_ring_detach_pool(ring, pool), 0);
     }
-    cr_assert_eq(stats_of(ring).register_error, 0);
     cr_assert_eq(sr_ring_destroy(&ring), 0);
     cr_assert_eq(sr_pool_destroy(&pool), 0);
 }

@@ -42,7 +42,7 @@ expect() {
     [[ $output == *"$1"* ]] || fail "$what: does not say '$1' but: $output"
 }
 
-for script in test demo bench; do
+for script in test demo bench test-kernels; do
     what="scripts/$script without root and sudo"
     as_user 1000
     run "$script"

@@ -317,7 +317,10 @@ const char *slowfs_start(struct slowfs **out_fs, uint32_t flags) {
 int slowfs_open(const struct slowfs *fs, uint32_t index, int flags) {
     char path[96];
     (void)snprintf(path, sizeof path, "%s/file%u", fs->directory, index);
-    const int fd = open(path, flags | O_CLOEXEC);
+    /* Without O_DIRECT older kernels would run a transfer inside of the call that sends it, and
+     * wait for the server there (tests/kernel/test_fuse_in_line.c). */
+    const int direct = (fs->flags & (SLOWFS_SYNC | SLOWFS_AS_IT_IS)) != 0 ? 0 : O_DIRECT;
+    const int fd = open(path, flags | direct | O_CLOEXEC);
     if (fd < 0) {
         perror(path);
         abort();

@@ -51,7 +51,9 @@ enum slowfs_flags {
      * reads by io_uring: Linux 6.18 goes on by itself there, at the same offset again, and reports
      * wrong bytes as success (tests/kernel/test_fuse_sync_read.c).
      */
-    SLOWFS_SYNC = 1u << 0
+    SLOWFS_SYNC = 1u << 0,
+    /* slowfs_open() adds nothing to its flags, so some kernels do not read asynchronously. */
+    SLOWFS_AS_IT_IS = 1u << 1
 };
 
 struct slowfs {
@@ -74,7 +76,8 @@ static inline unsigned char slowfs_byte(uint32_t index, uint64_t offset) {
  */
 const char *slowfs_start(struct slowfs **out_fs, uint32_t flags);
 
-/* Opens a file; aborts with a message on failure. The caller closes the descriptor. */
+/* Opens a file, with O_DIRECT unless a flag above stands against it, which here bounds neither
+ * addresses nor lengths; aborts with a message on failure. The caller closes the descriptor. */
 int slowfs_open(const struct slowfs *fs, uint32_t index, int flags);
 
 /* Sets contents and behaviour of a file back to those of a new file system. */
