@@ -164,7 +164,8 @@ SR_API SR_MUST_USE int sr_region_get_stats(const sr_region *region, sr_region_st
 
 /* ---- pool ------------------------------------------------------------------------------------ */
 
-/** How hard a pool watches its buffers. SAFERING_GUARD=off|poison replaces SR_GUARD_DEFAULT. */
+/** How hard a pool watches its buffers. SAFERING_GUARD=off|poison|protect replaces
+ * SR_GUARD_DEFAULT. */
 enum sr_guard {
     SR_GUARD_DEFAULT = 0, /* what SAFERING_GUARD says, else off */
     SR_GUARD_OFF = 1,
@@ -172,7 +173,13 @@ enum sr_guard {
      * Canaries behind every slot, checked on release; in a program built with AddressSanitizer free
      * buffers and writer loans are poisoned, so that touching them is reported at once.
      */
-    SR_GUARD_POISON = 2
+    SR_GUARD_POISON = 2,
+    /**
+     * Lent pages are taken away from the program: inaccessible while the kernel writes, read-only
+     * while it reads. Every buffer has pages of its own. Needs shareable memory of normal or
+     * transparent huge pages; with a region that is not, the guard in force is poison.
+     */
+    SR_GUARD_PROTECT = 3
 };
 
 typedef struct sr_pool_options {
@@ -300,20 +307,21 @@ typedef struct sr_pool_stats {
     uint32_t held_count;        /* HELD, with or without loans */
     uint32_t quarantined_count; /* waiting for the kernel */
     uint32_t rings_attached;
-    uint32_t guard; /* enum sr_guard in force */
-    uint32_t asan;  /* 1: AddressSanitizer is in the process and poisoning is on */
-    uint32_t reserved;
+    uint32_t guard;      /* enum sr_guard in force */
+    uint32_t asan;       /* 1: AddressSanitizer is in the process and poisoning is on */
+    int32_t guard_error; /* why it is poison and not protect, or 0 */
     uint64_t acquired_total;
     uint64_t released_total;
     uint64_t released_remote_total; /* of these, by another thread */
     uint64_t refused_full_total;
     uint64_t refused_limit_total;
     uint64_t overruns_total;
+    uint64_t guard_degraded_total; /* loans that went unprotected for want of mappings */
 } sr_pool_stats;
 
 #define SR_POOL_STATS_INIT                                                                         \
     (SR_LITERAL(sr_pool_stats){sizeof(sr_pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-                               0})
+                               0, 0})
 
 /**
  * sr_pool_get_stats() - counters of a pool
@@ -323,6 +331,21 @@ typedef struct sr_pool_stats {
  * Thread:  the pool's owner.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_pool_get_stats(sr_pool *pool, sr_pool_stats *out_stats);
+
+/**
+ * sr_guard_install_fault_handler() - say what was touched when the program dies of a protected page
+ *
+ * For pools with guard level protect. When the program touches lent memory, a report goes to
+ * stderr: the buffer, the byte, whether it was read or written (x86-64), the operation that has it,
+ * its descriptor and its age. Then the handlers of SIGSEGV and SIGBUS that were there before are
+ * put back and meet the fault as if this one had never been; without any the program ends as ever.
+ * Faults elsewhere are handed on to them and change nothing. Install it after the program's own
+ * handlers and crash reporters. A second call does nothing, except after a report.
+ *
+ * Return:  0, or the kernel's code.
+ * Thread:  any.     Blocks: never.     Kernel:  sigaction(2).
+ */
+SR_API SR_MUST_USE int sr_guard_install_fault_handler(void);
 
 /* ---- buffer ---------------------------------------------------------------------------------- */
 

@@ -116,7 +116,7 @@ static uint64_t offset_of_rest(const struct sri_op_cold *cold) {
 
 static void transfer_rest(const sr_ring *ring, const struct sri_op *op, struct io_uring_sqe *sqe) {
     const struct sri_op_cold *cold = op->cold;
-    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].memory;
+    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].kernel_memory;
     sri_prepare_transfer(ring, op, &ring->files.list[op->file],
                          memory + op->loan.begin + cold->done,
                          (uint32_t)(cold->length - cold->done), offset_of_rest(cold), sqe);

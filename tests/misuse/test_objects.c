@@ -260,9 +260,10 @@ static const struct {
 
 /* Calls that take no object. */
 static const char *const without_object[] = {
-    "sr_strerror",      "sr_error_name",       "sr_version",          "sr_thread_self",
-    "sr_region_create", "sr_region_adopt",     "sr_ring_create",      "sr_set_misuse_hook",
-    "sr_set_allocator", "sr_quarantine_stats", "sr_quarantine_sweep",
+    "sr_strerror",         "sr_error_name",       "sr_version",
+    "sr_thread_self",      "sr_region_create",    "sr_region_adopt",
+    "sr_ring_create",      "sr_set_misuse_hook",  "sr_set_allocator",
+    "sr_quarantine_stats", "sr_quarantine_sweep", "sr_guard_install_fault_handler",
 };
 
 static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring "};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Every option does something that can be seen (DESIGN P10): those of rings and requests here; of
- * pools in test_pool.c and test_guard.c, of regions in test_region.c and
+ * pools in test_pool.c, test_guard.c and test_protect.c, of regions in test_region.c and
  * test_placement.c, of waits in test_ring_wait.c, of files and the allocator below and in
  * test_hooks.c.
  */
