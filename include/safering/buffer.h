@@ -24,13 +24,48 @@ typedef struct sr_ring sr_ring;
 
 /* ---- region ---------------------------------------------------------------------------------- */
 
+/** On which NUMA nodes the memory of a region shall lie. */
+enum sr_place {
+    SR_PLACE_ANY = 0,   /* wherever the kernel puts it, page by page, when it is first touched */
+    SR_PLACE_LOCAL = 1, /* the node on which the creating thread runs now */
+    SR_PLACE_NODE = 2,  /* the node `node` */
+    SR_PLACE_INTERLEAVE = 3 /* in turn, on all nodes that the process may use */
+};
+
+/** Of which pages a region shall be. */
+enum sr_pages {
+    SR_PAGES_NORMAL = 0, /* 4 KiB */
+    SR_PAGES_THP = 1,    /* transparent huge pages where the kernel has them, else normal ones */
+    /** 2 MiB pages that the administrator has set aside (hugetlb); if there are not enough of them,
+        as SR_PAGES_THP. */
+    SR_PAGES_HUGE = 2
+};
+
+enum sr_region_flags {
+    /** A placement that cannot be had is an error, not a note in the statistics. */
+    SR_PLACE_STRICT = 1,
+    /** Another process can map the memory: sr_region_fd(). */
+    SR_REGION_SHAREABLE = 2
+};
+
 typedef struct sr_region_options {
     size_t size; /* sizeof(sr_region_options) */
-    /** Alignment of the first byte: a power of two, 4,096 .. 1 GiB. Default 4,096. */
+    /** Alignment of the first byte: a power of two, 4,096 .. 1 GiB. Default 4,096; at least 2 MiB
+     * with huge pages. */
     size_t alignment_bytes;
+    /** enum sr_place. Anything but ANY touches all of the memory when the region is created. */
+    uint32_t placement;
+    /** For SR_PLACE_NODE: 0 .. 1,023. */
+    uint32_t node;
+    /** enum sr_region_flags. */
+    uint32_t flags;
+    /** enum sr_pages. Anything but NORMAL rounds the size up to 2 MiB and touches all of it. */
+    uint32_t pages;
 } sr_region_options;
 
-#define SR_REGION_OPTIONS_INIT (SR_LITERAL(sr_region_options){sizeof(sr_region_options), 4096})
+#define SR_REGION_OPTIONS_INIT                                                                     \
+    (SR_LITERAL(sr_region_options){sizeof(sr_region_options), 4096, SR_PLACE_ANY, 0, 0,            \
+                                   SR_PAGES_NORMAL})
 
 /**
  * sr_region_create() - map memory for buffers, with an inaccessible guard page at both ends
@@ -38,11 +73,18 @@ typedef struct sr_region_options {
  * @options:     borrows; NULL for the defaults
  * @out_region:  returns owned: end with sr_region_destroy(); NULL on failure
  *
- * The memory is zero and is not inherited by a forked child (touching it there is a SIGSEGV).
+ * The memory is zero and is not inherited by a forked child (touching it there is a SIGSEGV). Where
+ * it is placed is told to the kernel before it is touched, and seen afterwards, page by page; what
+ * came of it is in sr_region_get_stats(). A machine with one node has every placement on it.
  *
- * Return:  0, SR_E_BOUNDS (size or alignment), -EINVAL (options), -ENOMEM.
- * Thread:  any.     Blocks: never.
- * Kernel:  mmap(2), mprotect(2), madvise(MADV_DONTFORK).
+ * Return:  0, SR_E_BOUNDS (size, alignment, placement, node or pages), -EINVAL (options), -ENOMEM,
+ *          -EMFILE (shareable: no descriptor left); with SR_PLACE_STRICT also -ENODEV (no such
+ * node, or not for this process), -EPERM (a seccomp filter), -ENOSYS (a kernel without NUMA),
+ *          -ENOMEM (the memory came to lie elsewhere).
+ * Thread:  any.     Blocks: while the kernel zeroes the memory, if it is touched.
+ * Kernel:  mmap(2), mprotect(2), madvise(MADV_DONTFORK); memfd_create(2), mbind(2), move_pages(2),
+ *          madvise(MADV_HUGEPAGE, MADV_POPULATE_WRITE) where they are asked for.
+ * Source:  mbind(2), NOTES; madvise(2).
  */
 SR_API SR_MUST_USE int sr_region_create(size_t size_bytes, const sr_region_options *options,
                                         sr_region **out_region);
@@ -76,9 +118,54 @@ SR_API size_t sr_region_size(const sr_region *region);
 /** sr_region_base() - first usable byte of @region, or NULL if it is not a region. Thread: any. */
 SR_API void *sr_region_base(const sr_region *region);
 
+/**
+ * sr_region_fd() - the descriptor of a shareable region
+ *
+ * Send it to another process (SCM_RIGHTS), which maps it with MAP_SHARED from offset 0 on; or hand
+ * it to a child on purpose. It cannot be made larger or smaller. Who has it reads and writes all of
+ * the region, whatever is lent; give it to those only whom you would give the memory.
+ *
+ * Return:  the descriptor, borrowed until sr_region_destroy(); SR_E_OBJECT, SR_E_STATE (made
+ * without SR_REGION_SHAREABLE). Thread: any.     Blocks: never.     Kernel:  no system call.
+ */
+SR_API SR_MUST_USE int sr_region_fd(const sr_region *region);
+
+typedef struct sr_region_stats {
+    size_t size; /* sizeof(sr_region_stats) */
+    uint64_t region_bytes;
+    uint64_t verified_bytes;   /* seen on a node where they belong, when the region was created */
+    uint64_t huge_bytes;       /* of these 2 MiB pages the region was when it was created */
+    uint32_t placement_wanted; /* enum sr_place */
+    uint32_t placement;        /* got: what was wanted if every byte was verified, else ANY */
+    uint32_t node;             /* of LOCAL and NODE */
+    int32_t placement_error;   /* why not, or 0 */
+    uint32_t pages_wanted;     /* enum sr_pages */
+    uint32_t pages;            /* got */
+    int32_t pages_error;       /* why not the kind that was wanted, or 0 */
+    uint32_t guard_pages;      /* inaccessible ones around the region: one at each end, or none */
+    uint32_t shareable;        /* 1: sr_region_fd() has a descriptor */
+    uint32_t adopted;          /* 1: by sr_region_adopt() */
+} sr_region_stats;
+
+#define SR_REGION_STATS_INIT                                                                       \
+    (SR_LITERAL(sr_region_stats){sizeof(sr_region_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+
+/**
+ * sr_region_get_stats() - what a region was wanted to be, and what it is
+ * @out_stats:  `size` set by the caller; the rest is filled
+ *
+ * Errors are those of sr_region_create(). `pages_error` is -ENOMEM when too few huge pages were set
+ * aside, SR_E_UNSUPPORTED when the kernel gave no transparent ones.
+ *
+ * Return:  0, SR_E_OBJECT, -EINVAL (out_stats).
+ * Thread:  any.     Blocks: never.     Kernel:  no system call.
+ */
+SR_API SR_MUST_USE int sr_region_get_stats(const sr_region *region, sr_region_stats *out_stats);
+
 /* ---- pool ------------------------------------------------------------------------------------ */
 
-/** How hard a pool watches its buffers. SAFERING_GUARD=off|poison replaces SR_GUARD_DEFAULT. */
+/** How hard a pool watches its buffers. SAFERING_GUARD=off|poison|protect replaces
+ * SR_GUARD_DEFAULT. */
 enum sr_guard {
     SR_GUARD_DEFAULT = 0, /* what SAFERING_GUARD says, else off */
     SR_GUARD_OFF = 1,
@@ -86,7 +173,13 @@ enum sr_guard {
      * Canaries behind every slot, checked on release; in a program built with AddressSanitizer free
      * buffers and writer loans are poisoned, so that touching them is reported at once.
      */
-    SR_GUARD_POISON = 2
+    SR_GUARD_POISON = 2,
+    /**
+     * Lent pages are taken away from the program: inaccessible while the kernel writes, read-only
+     * while it reads. Every buffer has pages of its own. Needs shareable memory of normal or
+     * transparent huge pages; with a region that is not, the guard in force is poison.
+     */
+    SR_GUARD_PROTECT = 3
 };
 
 typedef struct sr_pool_options {
@@ -214,20 +307,21 @@ typedef struct sr_pool_stats {
     uint32_t held_count;        /* HELD, with or without loans */
     uint32_t quarantined_count; /* waiting for the kernel */
     uint32_t rings_attached;
-    uint32_t guard; /* enum sr_guard in force */
-    uint32_t asan;  /* 1: AddressSanitizer is in the process and poisoning is on */
-    uint32_t reserved;
+    uint32_t guard;      /* enum sr_guard in force */
+    uint32_t asan;       /* 1: AddressSanitizer is in the process and poisoning is on */
+    int32_t guard_error; /* why it is poison and not protect, or 0 */
     uint64_t acquired_total;
     uint64_t released_total;
     uint64_t released_remote_total; /* of these, by another thread */
     uint64_t refused_full_total;
     uint64_t refused_limit_total;
     uint64_t overruns_total;
+    uint64_t guard_degraded_total; /* loans that went unprotected for want of mappings */
 } sr_pool_stats;
 
 #define SR_POOL_STATS_INIT                                                                         \
     (SR_LITERAL(sr_pool_stats){sizeof(sr_pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-                               0})
+                               0, 0})
 
 /**
  * sr_pool_get_stats() - counters of a pool
@@ -237,6 +331,21 @@ typedef struct sr_pool_stats {
  * Thread:  the pool's owner.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_pool_get_stats(sr_pool *pool, sr_pool_stats *out_stats);
+
+/**
+ * sr_guard_install_fault_handler() - say what was touched when the program dies of a protected page
+ *
+ * For pools with guard level protect. When the program touches lent memory, a report goes to
+ * stderr: the buffer, the byte, whether it was read or written (x86-64), the operation that has it,
+ * its descriptor and its age. Then the handlers of SIGSEGV and SIGBUS that were there before are
+ * put back and meet the fault as if this one had never been; without any the program ends as ever.
+ * Faults elsewhere are handed on to them and change nothing. Install it after the program's own
+ * handlers and crash reporters. A second call does nothing, except after a report.
+ *
+ * Return:  0, or the kernel's code.
+ * Thread:  any.     Blocks: never.     Kernel:  sigaction(2).
+ */
+SR_API SR_MUST_USE int sr_guard_install_fault_handler(void);
 
 /* ---- buffer ---------------------------------------------------------------------------------- */
 

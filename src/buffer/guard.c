@@ -16,14 +16,16 @@ extern void __asan_unpoison_memory_region(const volatile void *memory, size_t si
     __attribute__((weak));
 
 uint32_t sri_guard_choose(uint32_t option) {
-    if (option == SR_GUARD_OFF || option == SR_GUARD_POISON) {
-        return option;
-    }
     if (option != SR_GUARD_DEFAULT) {
-        return 0;
+        return option <= SR_GUARD_PROTECT ? option : 0;
     }
     const char *wish = getenv("SAFERING_GUARD");
-    return wish != NULL && strcmp(wish, "poison") == 0 ? SR_GUARD_POISON : SR_GUARD_OFF;
+    if (wish == NULL) {
+        return SR_GUARD_OFF;
+    }
+    return strcmp(wish, "protect") == 0  ? SR_GUARD_PROTECT
+           : strcmp(wish, "poison") == 0 ? SR_GUARD_POISON
+                                         : SR_GUARD_OFF;
 }
 
 bool sri_guard_has_asan(void) {

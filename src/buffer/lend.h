@@ -6,21 +6,25 @@
 #ifndef SAFERING_BUFFER_LEND_H
 #define SAFERING_BUFFER_LEND_H
 
+#include "buffer/fault.h"
 #include "buffer/pool.h"
 
 /* Adds a loan to others on the same buffer. Returns 0 or SR_E_LENT. */
 SRI_NOINLINE int sri_loan_join(struct sri_slot *slot, struct sri_loan *loan);
-/* Poisons what is lent to a writer. */
-SRI_COLD void sri_loan_guard(const sr_pool *pool, const struct sri_loan *loan);
+/* Poisons what is lent to a writer, or protects what is lent. */
+SRI_COLD void sri_loan_guard(sr_pool *pool, struct sri_loan *loan);
 /* Undoes that, and tells valgrind what the kernel wrote. */
-SRI_COLD void sri_loan_unguard(const sr_pool *pool, const struct sri_loan *loan,
-                               uint64_t written_bytes);
+SRI_COLD void sri_loan_unguard(sr_pool *pool, struct sri_loan *loan, uint64_t written_bytes);
+/* Remembers for whom a loan is, for the report on a fault; only if pool->protects. */
+SRI_COLD void sri_loan_note(sr_pool *pool, const struct sri_loan *loan,
+                            const struct sri_loan_note *note);
 /* Ends a loan that is not the only one of its buffer, or whose buffer is quarantined. */
 SRI_NOINLINE void sri_loan_leave(sr_pool *pool, struct sri_slot *slot, struct sri_loan *loan);
 
 /*
  * Lends a range of a buffer that the calling thread holds. @loan: lends until sri_loan_end() or
- * sri_loan_orphan(). Returns 0, SR_E_STALE, SR_E_WRONG_THREAD, SR_E_FORKED, SR_E_BOUNDS, SR_E_LENT.
+ * sri_loan_orphan(). *out_memory is the range as the kernel may use it. Returns 0, SR_E_STALE,
+ * SR_E_WRONG_THREAD, SR_E_FORKED, SR_E_BOUNDS, SR_E_LENT.
  */
 static inline int sri_loan_begin(sr_pool *pool, uint64_t buffer, uint64_t begin, uint64_t length,
                                  bool writer, struct sri_loan *loan, void **out_memory) {
@@ -45,7 +49,7 @@ static inline int sri_loan_begin(sr_pool *pool, uint64_t buffer, uint64_t begin,
     if (SRI_UNLIKELY(pool->watches_loans)) {
         sri_loan_guard(pool, loan);
     }
-    *out_memory = slot->memory + begin;
+    *out_memory = slot->kernel_memory + begin;
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include "buffer/lend.h"
 
 #include "buffer/guard.h"
+#include "buffer/protect.h"
 
 int sri_loan_join(struct sri_slot *slot, struct sri_loan *loan) {
     if (sri_loans_forbid(slot->loans, loan->begin, loan->end, loan->writer)) {
@@ -12,15 +13,25 @@ int sri_loan_join(struct sri_slot *slot, struct sri_loan *loan) {
     return 0;
 }
 
-void sri_loan_guard(const sr_pool *pool, const struct sri_loan *loan) {
-    if (pool->poisons && loan->writer) {
+void sri_loan_guard(sr_pool *pool, struct sri_loan *loan) {
+    if (pool->protects) {
+        sri_protect_loan(pool, loan);
+    } else if (pool->poisons && loan->writer) {
         sri_guard_poison(pool->slots[loan->slot].memory + loan->begin, loan->end - loan->begin);
     }
 }
 
-void sri_loan_unguard(const sr_pool *pool, const struct sri_loan *loan, uint64_t written_bytes) {
+void sri_loan_note(sr_pool *pool, const struct sri_loan *loan, const struct sri_loan_note *note) {
+    SR_CHECK(pool->protects);
+    sri_notes_add(&pool->protection->notes[loan->slot], loan, note);
+}
+
+void sri_loan_unguard(sr_pool *pool, struct sri_loan *loan, uint64_t written_bytes) {
     const char *memory = pool->slots[loan->slot].memory + loan->begin;
     const uint64_t lent_bytes = loan->end - loan->begin;
+    if (pool->protects) {
+        sri_protect_loan_end(pool, loan);
+    }
     if (!loan->writer) {
         return;
     }
@@ -36,6 +47,9 @@ static void quarantine_drop_hold(sr_pool *pool, struct sri_slot *slot) {
     }
     if (pool->poisons) {
         sri_guard_poison(slot->memory, pool->size_bytes);
+    }
+    if (pool->protects) {
+        sri_protect_open_slot(pool, slot);
     }
     sri_slot_move(slot, SRI_SLOT_FREE);
     sri_pool_give_up(pool, slot);

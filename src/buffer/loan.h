@@ -18,6 +18,7 @@ struct sri_loan {
     uint32_t begin;
     uint32_t end; /* exclusive */
     bool writer;
+    bool guarded; /* its pages are protected; only in pools with guard level protect */
 };
 
 _Static_assert(sizeof(struct sri_loan) == 24 || sizeof(void *) != 8, "an operation embeds it");

@@ -2,6 +2,8 @@
 #include "buffer/pool.h"
 
 #include "buffer/guard.h"
+#include "buffer/layout.h"
+#include "buffer/protect.h"
 #include "core/check.h"
 #include "sys/memory.h"
 
@@ -21,18 +23,6 @@ static bool options_are_valid(const sr_pool_options *options) {
            options->accounts_max <= ACCOUNTS_MAX && sri_guard_choose(options->guard) != 0 &&
            (alignment == 0 ||
             (alignment >= 64 && alignment <= SRI_PAGE_BYTES && (alignment & (alignment - 1)) == 0));
-}
-
-static size_t stride_for(const sr_pool_options *options) {
-    const size_t natural = options->buffer_size_bytes >= SRI_PAGE_BYTES ? SRI_PAGE_BYTES : 64;
-    const size_t alignment = options->alignment_bytes != 0 ? options->alignment_bytes : natural;
-    const size_t canary =
-        sri_guard_choose(options->guard) == SR_GUARD_POISON ? SRI_CANARY_BYTES : 0;
-    return (options->buffer_size_bytes + canary + alignment - 1) & ~(alignment - 1);
-}
-
-static bool fits_a_region(const sr_pool_options *options) {
-    return stride_for(options) <= SRI_REGION_SIZE_MAX / options->buffer_count;
 }
 
 static int bookkeeping_allocate(sr_pool *pool, const sr_pool_options *options) {
@@ -61,42 +51,6 @@ static void bookkeeping_release(sr_pool *pool) {
     sri_release(pool);
 }
 
-/* A free buffer is poisoned whole; its canary follows it. */
-static void slots_prepare(sr_pool *pool) {
-    pool->free_first = 0;
-    for (uint32_t i = 0; i < pool->slot_count; i++) {
-        struct sri_slot *slot = &pool->slots[i];
-        slot->index = i;
-        slot->next = i + 1 < pool->slot_count ? i + 1 : SRI_SLOT_NONE;
-        slot->memory = pool->base + (size_t)i * pool->stride_bytes;
-        if (pool->canaries) {
-            sri_guard_canary_write(slot->memory + pool->size_bytes);
-        }
-        if (pool->poisons) {
-            sri_guard_poison(slot->memory, pool->stride_bytes);
-        }
-    }
-}
-
-static int region_claim(sr_pool *pool, sr_region *region) {
-    const size_t needed = (size_t)pool->slot_count * pool->stride_bytes;
-    pool->owns_region = region == NULL;
-    if (region == NULL) {
-        const int code = sr_region_create(needed, NULL, &region);
-        if (code < 0) {
-            return code;
-        }
-    } else if (region->mapping.size_bytes < needed) {
-        return SR_E_BOUNDS;
-    }
-    if (atomic_exchange(&region->in_use, true)) {
-        return SR_E_STATE;
-    }
-    pool->region = region;
-    pool->base = region->mapping.base;
-    return 0;
-}
-
 int sr_pool_create(sr_region *region, const sr_pool_options *options, sr_pool **out_pool) {
     sr_pool_options given = SR_POOL_OPTIONS_INIT;
     if (out_pool == NULL) {
@@ -109,7 +63,7 @@ int sr_pool_create(sr_region *region, const sr_pool_options *options, sr_pool **
     if (!sri_options_take(&given, sizeof given, options)) {
         return SRI_MISUSE(-EINVAL, 0);
     }
-    if (!options_are_valid(&given) || !fits_a_region(&given)) {
+    if (!options_are_valid(&given) || !sri_layout_fits(&given)) {
         return SRI_MISUSE(SR_E_BOUNDS, 0);
     }
     const uint64_t key = sri_owner_key_make();
@@ -119,38 +73,24 @@ int sr_pool_create(sr_region *region, const sr_pool_options *options, sr_pool **
     }
     pool->backend = sri_backend();
     pool->owner_key = key;
-    pool->guard = sri_guard_choose(given.guard);
-    pool->canaries = pool->guard == SR_GUARD_POISON;
-    pool->poisons = pool->canaries && sri_guard_has_asan();
-    pool->watches_loans = pool->poisons || sri_guard_has_valgrind();
     pool->size_bytes = given.buffer_size_bytes;
-    pool->stride_bytes = stride_for(&given);
     pool->slot_count = given.buffer_count;
     atomic_init(&pool->remote_first, SRI_SLOT_NONE);
     int code = bookkeeping_allocate(pool, &given);
     if (code == 0) {
-        code = region_claim(pool, region);
+        code = sri_layout_begin(pool, region, &given);
     }
     if (code < 0) {
         bookkeeping_release(pool);
         return code == SR_E_BOUNDS || code == SR_E_STATE ? SRI_MISUSE(code, 0) : code;
     }
-    slots_prepare(pool);
     pool->magic = SRI_POOL_MAGIC;
     *out_pool = pool;
     return 0;
 }
 
 static void pool_free(sr_pool *pool) {
-    sr_region *region = pool->region;
-    if (!sri_pool_is_forked(pool) && pool->canaries) {
-        sri_guard_unpoison(pool->base, (size_t)pool->slot_count * pool->stride_bytes);
-    }
-    atomic_store(&region->in_use, false);
-    if (pool->owns_region) {
-        const int code = sr_region_destroy(&region);
-        SR_CHECK(code == 0);
-    }
+    sri_layout_end(pool);
     pool->magic = 0;
     bookkeeping_release(pool);
 }
@@ -448,6 +388,9 @@ int sr_pool_get_stats(sr_pool *pool, sr_pool_stats *out_stats) {
     stats.stride_bytes = pool->stride_bytes;
     stats.rings_attached = atomic_load(&pool->rings_attached);
     stats.guard = pool->guard;
+    stats.guard_error = pool->guard_error;
+    stats.guard_degraded_total =
+        pool->protects ? atomic_load(&pool->protection->degraded_total) : 0;
     stats.asan = pool->poisons;
     stats.refused_full_total = pool->refused_full_total;
     stats.refused_limit_total = pool->refused_limit_total;

@@ -28,9 +28,11 @@ enum sri_slot_state {
     SRI_SLOT_QUARANTINED = 3
 };
 
+struct sri_protection;
+
 struct sri_slot {
     _Atomic uint64_t holder_key; /* 0 while free */
-    char *memory;
+    char *memory;                /* as the program sees it */
     struct sri_loan *loans;
     uint64_t handle;
     uint32_t next; /* free list or remote list */
@@ -38,8 +40,8 @@ struct sri_slot {
     uint32_t index; /* in the pool */
     /* While quarantined: one for the list of loans, one for each loan of a ring that is gone. */
     _Atomic uint32_t holds;
-    uint8_t state; /* enum sri_slot_state */
-    uint8_t reserved[15];
+    uint8_t state;       /* enum sri_slot_state */
+    char *kernel_memory; /* the same bytes where the kernel uses them: another view, or the same */
 };
 
 _Static_assert(sizeof(struct sri_slot) == 64 || sizeof(void *) != 8, "one cache line");
@@ -47,10 +49,10 @@ _Static_assert(sizeof(struct sri_slot) == 64 || sizeof(void *) != 8, "one cache 
 /* What each call reads comes first, in as few cache lines as it goes. */
 struct sr_pool {
     uint32_t magic;
-    bool owns_region;
     bool poisons;        /* AddressSanitizer is there and wanted */
     bool canaries;       /* SR_GUARD_POISON */
-    bool watches_loans;  /* poisons, or valgrind wants to know what the kernel writes */
+    bool protects;       /* SR_GUARD_PROTECT */
+    bool watches_loans;  /* one of these, or valgrind wants to know what the kernel writes */
     uint32_t free_first; /* last in, first out: warm in the caches */
     uint32_t slot_count;
     uint64_t owner_key;
@@ -65,7 +67,10 @@ struct sr_pool {
     uint64_t refused_limit_total;
     sr_region *region;
     const struct sri_backend *backend;
-    uint32_t guard;
+    struct sri_protection *protection; /* NULL unless it protects */
+    uint32_t guard;                    /* enum sr_guard in force */
+    int guard_error;                   /* why it is not the one that was wanted */
+    bool owns_region;
     char apart[64]; /* other threads write to what follows */
     _Atomic uint32_t remote_first;
     _Atomic uint32_t rings_attached;

@@ -19,6 +19,8 @@ struct sr_region {
     _Atomic bool in_use; /* by a pool */
     uint64_t owner_key;  /* of the creating thread; only its process counts */
     const struct sri_backend *backend;
+    uint32_t place_wanted; /* enum sr_place */
+    uint32_t pages_wanted; /* enum sr_pages */
     struct sri_mapping mapping;
 };
 

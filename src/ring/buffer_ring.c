@@ -242,7 +242,9 @@ static int bookkeeping_allocate(sr_buffer_ring *buffer_ring) {
         id_free(buffer_ring, entries - 1 - id);
     }
     const size_t whole_pages = (bytes + SRI_PAGE_BYTES - 1) & ~(SRI_PAGE_BYTES - 1);
-    const int code = backend->map(whole_pages, SRI_PAGE_BYTES, &buffer_ring->mapping);
+    const struct sri_map_options options = {
+        .size_bytes = whole_pages, .alignment_bytes = SRI_PAGE_BYTES, .view_of = -1};
+    const int code = backend->map(&options, &buffer_ring->mapping);
     buffer_ring->memory = buffer_ring->mapping.base;
     return code;
 }

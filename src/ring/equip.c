@@ -29,6 +29,29 @@ int sri_op_lend(sr_ring *ring, sr_buffer buffer, uint64_t begin, uint64_t length
     return SR_E_STALE;
 }
 
+/* The loan of a place without a pool is none. */
+static void note_loan(const sr_ring *ring, uint8_t place, const struct sri_loan *loan,
+                      const struct sri_loan_note *note) {
+    sr_pool *pool = place != SRI_POOL_NONE ? ring->pools[place].pool : NULL;
+    if (pool != NULL && pool->protects) {
+        sri_loan_note(pool, loan, note);
+    }
+}
+
+void sri_op_note_loans(const sr_ring *ring, const struct sri_op *op) {
+    const struct sri_op_vector *vector = op->cold != NULL ? op->cold->vector : NULL;
+    const struct sri_loan_note note = {
+        .op = op->handle,
+        .submitted_ns = ring->queue.backend->now_ns(),
+        .fd = op->file != SRI_INDEX32_NONE ? ring->files.list[op->file].fd : -1,
+        .opcode = op->opcode,
+    };
+    note_loan(ring, op->pool, &op->loan, &note);
+    for (uint32_t i = 0; vector != NULL && i < vector->count; i++) {
+        note_loan(ring, vector->slices[i].pool, &vector->slices[i].loan, &note);
+    }
+}
+
 static int lend_slices(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     const sr_request *request = plan->request;
     const size_t slices_bytes = request->slice_count * sizeof(struct sri_op_slice);

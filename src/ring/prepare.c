@@ -177,7 +177,7 @@ static uint64_t offset_of_rest(const struct sri_op_cold *cold) {
 
 static void transfer_rest(const sr_ring *ring, const struct sri_op *op, struct io_uring_sqe *sqe) {
     const struct sri_op_cold *cold = op->cold;
-    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].memory;
+    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].kernel_memory;
     sri_prepare_transfer(ring, op, &ring->files.list[op->file],
                          memory + op->loan.begin + cold->done,
                          (uint32_t)(cold->length - cold->done), offset_of_rest(cold), sqe);
@@ -204,7 +204,7 @@ static void vector_rest(sr_ring *ring, struct sri_op *op, struct io_uring_sqe *s
 
 static void message_rest(const sr_ring *ring, const struct sri_op *op, struct io_uring_sqe *sqe) {
     const struct sri_op_cold *cold = op->cold;
-    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].memory;
+    const char *memory = ring->pools[op->pool].pool->slots[op->loan.slot].kernel_memory;
     const uint8_t uapi = op->opcode == SR_OP_RECV ? IORING_OP_RECV : IORING_OP_SEND;
     sri_sqe_message_to_uapi(sqe, uapi, sri_file_for_sqe(&ring->files.list[op->file]),
                             memory + op->loan.begin + cold->done,

@@ -63,6 +63,8 @@ bool sri_advice_replaces_pages(int advice);
 /* Lends a range of a buffer of whichever attached pool it belongs to. */
 int sri_op_lend(sr_ring *ring, sr_buffer buffer, uint64_t begin, uint64_t length, bool writer,
                 struct sri_loan *loan, uint8_t *out_pool, void **out_memory);
+/* Tells the pools that protect their buffers for whom an operation's loans are. */
+SRI_COLD void sri_op_note_loans(const sr_ring *ring, const struct sri_op *op);
 /* Gives the operation all that can be refused. */
 int sri_op_equip(sr_ring *ring, struct sri_op *op, struct sri_plan *plan);
 /* Ends an operation whose equipping was refused half-way. */

@@ -168,6 +168,7 @@ static int ring_init(sr_ring *ring, const sr_ring_options *options) {
     ring->event_fd = -1;
     ring->drain_timeout_ns = options->drain_timeout_ns;
     ring->on_trace = options->on_trace;
+    ring->watches_submits = options->on_trace != NULL ? SRI_WATCH_TRACE : 0;
     ring->trace_ctx = options->trace_ctx;
     int code = parts_allocate(ring, options);
     if (code == 0) {
@@ -262,8 +263,8 @@ static int pool_register(sr_ring *ring, struct sri_ring_pool *place) {
             pool->slot_count - slot < per_buffer ? pool->slot_count - slot : per_buffer;
         /* Without what follows the last slot: its stride may pass 1 GiB. */
         const size_t bytes = (size_t)(slots - 1) * pool->stride_bytes + pool->size_bytes;
-        const int code = ring->queue.backend->queue_set_buffer(&ring->queue, first + i,
-                                                               pool->slots[slot].memory, bytes);
+        const int code = ring->queue.backend->queue_set_buffer(
+            &ring->queue, first + i, pool->slots[slot].kernel_memory, bytes);
         if (code < 0) {
             fixed_buffers_clear(ring, first, i);
             return code;
@@ -323,6 +324,9 @@ int sr_ring_attach_pool(sr_ring *ring, sr_pool *pool) {
         return SR_E_FULL;
     }
     *place = (struct sri_ring_pool){.pool = pool};
+    if (pool->protects) {
+        ring->watches_submits |= SRI_WATCH_LOANS;
+    }
     atomic_fetch_add(&pool->rings_attached, 1);
     /* Pages that are replaced after they were pinned would leave the kernel with the old ones.
      * Counted first and looked at second, here and in the request, so that one of the two sees the

@@ -44,12 +44,18 @@ struct sri_ring_pool {
 
 struct sri_inbox;
 
+enum {
+    SRI_WATCH_TRACE = 1u << 0, /* the trace hook */
+    SRI_WATCH_LOANS = 1u << 1  /* pools that protect their buffers: they report on faults */
+};
+
 /* What each operation touches comes first. */
 struct sr_ring {
     uint32_t magic;
     bool in_callback;
     bool wake_armed; /* the read of the wake-up descriptor is in flight */
     bool odd_place_is_message;
+    uint8_t watches_submits; /* SRI_WATCH_*: who wants to know of each submit */
     uint8_t pool_last;
     uint8_t pools_max;
     uint64_t owner_key;

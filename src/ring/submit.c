@@ -14,6 +14,13 @@ static void substitute(sr_ring *ring, struct sri_op *op, const struct sri_plan *
     ring->stats.substitutes_total++;
 }
 
+static SRI_COLD void watch_submit(sr_ring *ring, const struct sri_op *op) {
+    if ((ring->watches_submits & SRI_WATCH_LOANS) != 0) {
+        sri_op_note_loans(ring, op);
+    }
+    sri_ring_trace(ring, SR_TRACE_SUBMIT, op->handle, op->tag, op->opcode);
+}
+
 /* Nothing can fail from here on. */
 static void commit(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     const sr_request *request = plan->request;
@@ -50,7 +57,9 @@ static void commit(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
     } else {
         sri_prepare(ring, op, plan, sri_queue_next_sqe(&ring->queue));
     }
-    sri_ring_trace(ring, SR_TRACE_SUBMIT, op->handle, op->tag, request->op);
+    if (SRI_UNLIKELY(ring->watches_submits != 0)) {
+        watch_submit(ring, op);
+    }
 }
 
 /* Places for operations that this one must leave free: see sri_ops_bound(). */
@@ -171,9 +180,11 @@ static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *
                              sqe);
     }
     sqe->user_data = op->handle;
-    sri_ring_trace(ring, SR_TRACE_SUBMIT, op->handle, op->tag, request->op);
     if (out_op != NULL) {
         out_op->bits = op->handle;
+    }
+    if (SRI_UNLIKELY(ring->watches_submits != 0)) {
+        watch_submit(ring, op);
     }
     return 0;
 }

@@ -94,13 +94,41 @@ struct sri_wait {
     const sigset_t *sigmask;
 };
 
+/* What a mapping for buffers shall be. Sizes and alignment fit the page kind that is asked for. */
+struct sri_map_options {
+    size_t size_bytes;
+    size_t alignment_bytes; /* a power of two, 4,096 or more */
+    bool shared;            /* memory with a descriptor, which other processes can map */
+    int view_of;            /* -1; else such a descriptor: its bytes once more, nothing new */
+    bool strict;            /* fails if the placement cannot be had */
+    uint32_t place;         /* enum sr_place */
+    uint32_t node;
+    uint32_t pages; /* enum sr_pages */
+};
+
+/* What of that was got. */
+struct sri_map_outcome {
+    uint64_t verified_bytes; /* seen on a node where they belong */
+    uint64_t huge_bytes;
+    uint32_t place; /* enum sr_place; ANY unless every byte was verified */
+    uint32_t node;
+    int place_error;
+    uint32_t pages; /* enum sr_pages */
+    int pages_error;
+};
+
 /* A mapping for buffers with its guard pages. */
 struct sri_mapping {
     void *base;
     size_t size_bytes;
     void *whole;
     size_t whole_bytes;
+    int fd; /* of shared memory, owned by the mapping; -1: private, or a view */
+    struct sri_map_outcome outcome;
 };
+
+/* What the program may do with memory. */
+enum sri_rights { SRI_RIGHTS_NONE, SRI_RIGHTS_READ, SRI_RIGHTS_ALL };
 
 struct sri_backend {
     const char *name;
@@ -128,8 +156,10 @@ struct sri_backend {
     int (*queue_set_event_fd)(struct sri_queue *queue, int fd);
 
     /* -- memory ------------------------------------------------------------------------------- */
-    int (*map)(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping);
+    int (*map)(const struct sri_map_options *options, struct sri_mapping *out_mapping);
     void (*unmap)(const struct sri_mapping *mapping);
+    /* Of whole pages of a mapping. -ENOMEM: the process has too many mappings. */
+    int (*protect)(void *memory, size_t size_bytes, enum sri_rights rights);
     void *(*allocate)(size_t size_bytes);
     void (*release)(void *memory);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "sys/fallback.h"
 
+#include "sys/mapping.h"
 #include "sys/memory.h"
 #include "sys/os.h"
 #include "sys/plain.h"
@@ -400,8 +401,9 @@ const struct sri_backend sri_backend_fallback = {
     .queue_add_buffer_ring = sri_fallback_add_buffer_ring,
     .queue_remove_buffer_ring = sri_fallback_remove_buffer_ring,
     .queue_set_event_fd = sri_fallback_set_event_fd,
-    .map = sri_memory_map,
-    .unmap = sri_memory_unmap,
+    .map = sri_mapping_make,
+    .unmap = sri_mapping_end,
+    .protect = sri_mapping_protect,
     .allocate = sri_memory_allocate,
     .release = sri_memory_release,
     .fd_close = sri_os_close,

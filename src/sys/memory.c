@@ -4,39 +4,9 @@
 #include <errno.h>
 #include <safering/hooks.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-
-#define PAGE_BYTES ((size_t)4096)
 
 static sr_allocator user_allocator;
 static _Atomic uint64_t blocks_alive;
-
-int sri_memory_map(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping) {
-    const size_t slack = alignment_bytes > PAGE_BYTES ? alignment_bytes : 0;
-    const size_t whole_bytes = PAGE_BYTES + slack + size_bytes + PAGE_BYTES;
-    /* Everything begins inaccessible, so whatever is not opened below is a guard. */
-    char *whole =
-        mmap(NULL, whole_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (whole == MAP_FAILED) {
-        return -errno;
-    }
-    const uintptr_t first = (uintptr_t)whole + PAGE_BYTES;
-    char *base = whole + PAGE_BYTES + (-first & (alignment_bytes - 1));
-    /* DONTFORK: a child's copy-on-write would let the kernel write to the parent's old pages. */
-    if (mprotect(base, size_bytes, PROT_READ | PROT_WRITE) != 0 ||
-        madvise(base, size_bytes, MADV_DONTFORK) != 0) {
-        const int code = -errno;
-        (void)munmap(whole, whole_bytes); /* cannot fail on a range that was just mapped */
-        return code;
-    }
-    *out_mapping = (struct sri_mapping){base, size_bytes, whole, whole_bytes};
-    return 0;
-}
-
-void sri_memory_unmap(const struct sri_mapping *mapping) {
-    const int failed = munmap(mapping->whole, mapping->whole_bytes);
-    SR_CHECK(failed == 0);
-}
 
 void *sri_memory_allocate(size_t size_bytes) {
     void *memory = user_allocator.allocate != NULL

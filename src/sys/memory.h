@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory: mappings for buffers, and the allocator for the library's bookkeeping. The functions
- * named sri_memory_* are the real backend's; the rooms above use sri_allocate() and sri_release(),
- * which go through the seam.
+ * Memory: the allocator for the library's bookkeeping. The functions named sri_memory_* are the
+ * real backend's; the rooms above use sri_allocate() and sri_release(), which go through the seam.
  */
 #ifndef SAFERING_SYS_MEMORY_H
 #define SAFERING_SYS_MEMORY_H
@@ -10,8 +9,6 @@
 #include "sys/backend.h"
 #include <string.h>
 
-int sri_memory_map(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping);
-void sri_memory_unmap(const struct sri_mapping *mapping);
 void *sri_memory_allocate(size_t size_bytes);
 void sri_memory_release(void *memory);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Kernel constants that Debian 12's liburing 2.3 does not have. Its header holds them in enums,
- * which no #ifdef can see, so ours have names of their own. Values: include/uapi/linux/io_uring.h
- * of Linux 6.18.
+ * Kernel constants that Debian 12's liburing 2.3, or the oldest C library that we build with, does
+ * not have. liburing's header holds its own in enums, which no #ifdef can see, so ours have names
+ * of their own. Values: include/uapi/linux/io_uring.h and asm-generic/mman-common.h of Linux 6.18.
  */
 #ifndef SAFERING_SYS_UAPI_H
 #define SAFERING_SYS_UAPI_H
@@ -20,5 +20,7 @@
 
 #define SRI_FUTEX2_SIZE_U32          2u /* linux/futex.h */
 #define SRI_IORING_NOP_INJECT_RESULT 1  /* Linux 6.10 */
+
+#define SRI_MADV_POPULATE_WRITE 23 /* Linux 5.14, glibc 2.35 */
 
 #endif

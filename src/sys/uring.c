@@ -6,6 +6,7 @@
  */
 #include "core/check.h"
 #include "sys/backend.h"
+#include "sys/mapping.h"
 #include "sys/memory.h"
 #include "sys/os.h"
 #include "sys/plain.h"
@@ -276,8 +277,9 @@ const struct sri_backend sri_backend_uring = {
     .queue_add_buffer_ring = uring_add_buffer_ring,
     .queue_remove_buffer_ring = uring_remove_buffer_ring,
     .queue_set_event_fd = uring_set_event_fd,
-    .map = sri_memory_map,
-    .unmap = sri_memory_unmap,
+    .map = sri_mapping_make,
+    .unmap = sri_mapping_end,
+    .protect = sri_mapping_protect,
     .allocate = sri_memory_allocate,
     .release = sri_memory_release,
     .fd_close = sri_os_close,

@@ -62,6 +62,15 @@ static long call_region_base(void *object) {
     return sr_region_base(object) != NULL;
 }
 
+static long call_region_fd(void *object) {
+    return sr_region_fd(object);
+}
+
+static long call_region_get_stats(void *object) {
+    sr_region_stats stats = SR_REGION_STATS_INIT;
+    return sr_region_get_stats(object, &stats);
+}
+
 static long call_pool_create(void *object) {
     sr_pool *made = (sr_pool *)zeroed;
     const int code = sr_pool_create(object, NULL, &made);
@@ -274,6 +283,8 @@ static const struct {
     {"sr_region_destroy", REGION, 0, SR_E_OBJECT, call_region_destroy},
     {"sr_region_size", REGION, 0, 0, call_region_size},
     {"sr_region_base", REGION, 0, 0, call_region_base},
+    {"sr_region_fd", REGION, SR_E_OBJECT, SR_E_OBJECT, call_region_fd},
+    {"sr_region_get_stats", REGION, SR_E_OBJECT, SR_E_OBJECT, call_region_get_stats},
     {"sr_pool_create", REGION, 0, SR_E_OBJECT, call_pool_create},
     {"sr_pool_destroy", POOL, 0, SR_E_OBJECT, call_pool_destroy},
     {"sr_pool_acquire", POOL, SR_E_OBJECT, SR_E_OBJECT, call_pool_acquire},
@@ -312,9 +323,10 @@ static const struct {
 
 /* Calls that take no object. */
 static const char *const without_object[] = {
-    "sr_strerror",      "sr_error_name",       "sr_version",          "sr_thread_self",
-    "sr_region_create", "sr_region_adopt",     "sr_ring_create",      "sr_set_misuse_hook",
-    "sr_set_allocator", "sr_quarantine_stats", "sr_quarantine_sweep",
+    "sr_strerror",         "sr_error_name",       "sr_version",
+    "sr_thread_self",      "sr_region_create",    "sr_region_adopt",
+    "sr_ring_create",      "sr_set_misuse_hook",  "sr_set_allocator",
+    "sr_quarantine_stats", "sr_quarantine_sweep", "sr_guard_install_fault_handler",
 };
 
 static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring ",
@@ -444,6 +456,10 @@ static int null_pool_account_bytes(void) {
     return sr_pool_account_bytes(pool, 0, NULL);
 }
 
+static int null_region_get_stats(void) {
+    return sr_region_get_stats(region, NULL);
+}
+
 static int null_pool_get_stats(void) {
     return sr_pool_get_stats(pool, NULL);
 }
@@ -495,6 +511,7 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_pool_acquire", -EINVAL, null_pool_acquire},
         {"sr_pool_acquire_for", -EINVAL, null_pool_acquire_for},
         {"sr_pool_account_bytes", -EINVAL, null_pool_account_bytes},
+        {"sr_region_get_stats", -EINVAL, null_region_get_stats},
         {"sr_pool_get_stats", -EINVAL, null_pool_get_stats},
         {"sr_buffer_data", -EINVAL, null_buffer_data},
         {"sr_ring_create", -EINVAL, null_ring_create},

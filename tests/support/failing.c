@@ -182,10 +182,10 @@ static int wrap_set_event_fd(struct sri_queue *queue, int fd) {
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static int wrap_map(size_t size_bytes, size_t alignment_bytes, struct sri_mapping *out_mapping) {
+static int wrap_map(const struct sri_map_options *options, struct sri_mapping *out_mapping) {
     int code = called(FAILING_MAP);
     if (code == 0) {
-        code = real()->map(size_bytes, alignment_bytes, out_mapping);
+        code = real()->map(options, out_mapping);
         self.mappings += code == 0;
     }
     return code;
@@ -195,6 +195,11 @@ static void wrap_unmap(const struct sri_mapping *mapping) {
     (void)called(FAILING_UNMAP);
     self.mappings--;
     real()->unmap(mapping);
+}
+
+static int wrap_protect(void *memory, size_t size_bytes, enum sri_rights rights) {
+    const int code = called(FAILING_PROTECT);
+    return code != 0 ? code : real()->protect(memory, size_bytes, rights);
 }
 
 static void *wrap_allocate(size_t size_bytes) {
@@ -287,6 +292,7 @@ static const struct sri_backend wrapper = {
     .queue_set_event_fd = wrap_set_event_fd,
     .map = wrap_map,
     .unmap = wrap_unmap,
+    .protect = wrap_protect,
     .allocate = wrap_allocate,
     .release = wrap_release,
     .fd_close = wrap_fd_close,

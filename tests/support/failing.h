@@ -26,6 +26,7 @@ enum failing_call {
     FAILING_QUEUE_SET_EVENT_FD,
     FAILING_MAP,
     FAILING_UNMAP, /* counted */
+    FAILING_PROTECT,
     FAILING_ALLOCATE,
     FAILING_RELEASE,  /* counted */
     FAILING_FD_CLOSE, /* closes all the same, as the kernel does, and returns the code */

@@ -89,8 +89,13 @@ CASE(event, the_descriptor_sleeps_while_there_is_nothing_and_wakes_when_there_is
     cr_assert_eq(next_deadline(), SR_FOREVER);
     cr_assert_not(wakes(20));
     cr_assert_eq(write(ends[1], "x", 1), 1);
-    cr_assert(wakes(5000));
-    cr_assert_eq(dispatch(&completions), 1);
+    int count = 0;
+    for (uint32_t turns = 0; count == 0; turns++) {
+        cr_assert_lt(turns, 3); /* Linux 6.1 wakes once before the read is tried again */
+        cr_assert(wakes(5000));
+        count = dispatch(&completions);
+    }
+    cr_assert_eq(count, 1);
     assert_code(completions[0].result, 1);
     cr_assert_not(wakes(20), "all is taken");
 }

@@ -112,6 +112,7 @@ Test(options, stats_of_a_size_that_was_never_set_are_refused) {
 
 static sr_ring *ring;
 static sr_pool *pool;
+static sr_region *region;
 
 static int take_ring_options(const void *options) {
     sr_ring *made = NULL;
@@ -145,6 +146,10 @@ static int take_ring_stats(const void *stats) {
     return sr_ring_get_stats(ring, (sr_ring_stats *)(uintptr_t)stats);
 }
 
+static int take_region_stats(const void *stats) {
+    return sr_region_get_stats(region, (sr_region_stats *)(uintptr_t)stats);
+}
+
 static int take_pool_stats(const void *stats) {
     return sr_pool_get_stats(pool, (sr_pool_stats *)(uintptr_t)stats);
 }
@@ -164,6 +169,7 @@ static const struct {
     {"sr_region_create", sizeof(sr_region_options), false, take_region_options},
     {"sr_ring_wait", sizeof(sr_wait_options), false, take_wait_options},
     {"sr_ring_get_stats", sizeof(sr_ring_stats), true, take_ring_stats},
+    {"sr_region_get_stats", sizeof(sr_region_stats), true, take_region_stats},
     {"sr_pool_get_stats", sizeof(sr_pool_stats), true, take_pool_stats},
     {"sr_quarantine_stats", sizeof(sr_quarantine_counts), true, take_quarantine_stats},
 };
@@ -189,6 +195,7 @@ Test(options, each_public_struct_may_be_shorter_or_longer_but_not_unknown) {
     static _Alignas(16) unsigned char options[4200];
     ring = ring_make(NULL);
     pool = pool_make(64, 4);
+    assert_ok(sr_region_create(4096, NULL, &region));
     misuse_watch();
     for (size_t i = 0; i < COUNT_OF(calls); i++) {
         const char *function = calls[i].function;
@@ -218,6 +225,7 @@ Test(options, each_public_struct_may_be_shorter_or_longer_but_not_unknown) {
         }
     }
     pool_end(&pool);
+    assert_ok(sr_region_destroy(&region));
     ring_end(&ring);
 }
 

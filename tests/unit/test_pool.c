@@ -117,7 +117,7 @@ Test(pool, options_outside_of_their_ranges_are_refused) {
     bad[count++].buffer_count = 0;
     bad[count++].buffer_count = (1u << 20) + 1;
     bad[count++].buffer_count = UINT32_MAX;
-    bad[count++].guard = 3;
+    bad[count++].guard = 4;
     bad[count++].guard = UINT32_MAX;
     bad[count++].alignment_bytes = 1;
     bad[count++].alignment_bytes = 63;

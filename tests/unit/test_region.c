@@ -76,11 +76,18 @@ enum where { BEFORE, FIRST, LAST, BEHIND };
 struct touch {
     enum where where;
     size_t alignment_bytes;
+    uint32_t flags;
+    uint32_t pages;
 };
 
 static void touch_own_region(void *ctx) {
     const struct touch *touch = ctx;
-    sr_region *region = region_make(3 * PAGE, touch->alignment_bytes);
+    sr_region_options options = SR_REGION_OPTIONS_INIT;
+    sr_region *region = NULL;
+    options.alignment_bytes = touch->alignment_bytes;
+    options.flags = touch->flags;
+    options.pages = touch->pages;
+    assert_ok(sr_region_create(3 * PAGE, &options, &region));
     volatile unsigned char *base = sr_region_base(region);
     const size_t size = sr_region_size(region);
     switch (touch->where) {
@@ -102,13 +109,21 @@ static void touch_own_region(void *ctx) {
 
 Test(region, pages_before_and_behind_are_inaccessible) {
     static struct child_end end;
-    const size_t alignments[] = {PAGE, 16 * PAGE, (size_t)1 << 21};
-    for (size_t i = 0; i < COUNT_OF(alignments); i++) {
+    struct touch touches[] = {
+        {BEFORE, PAGE, 0, SR_PAGES_NORMAL},
+        {BEFORE, 16 * PAGE, 0, SR_PAGES_NORMAL},
+        {BEFORE, (size_t)1 << 21, 0, SR_PAGES_NORMAL},
+        {BEFORE, 16 * PAGE, SR_REGION_SHAREABLE, SR_PAGES_NORMAL},
+        {BEFORE, PAGE, 0, SR_PAGES_THP},
+        {BEFORE, PAGE, 0, SR_PAGES_HUGE},
+        {BEFORE, PAGE, SR_REGION_SHAREABLE, SR_PAGES_HUGE},
+    };
+    for (size_t i = 0; i < COUNT_OF(touches); i++) {
         for (enum where where = BEFORE; where <= BEHIND; where++) {
-            struct touch touch = {where, alignments[i]};
-            child_run(touch_own_region, &touch, &end);
-            cr_assert_eq(end.died, where == BEFORE || where == BEHIND, "%d, alignment %zu: %s",
-                         (int)where, alignments[i], end.words);
+            touches[i].where = where;
+            child_run(touch_own_region, &touches[i], &end);
+            cr_assert_eq(end.died, where == BEFORE || where == BEHIND, "%d, kind %zu: %s",
+                         (int)where, i, end.words);
         }
     }
 }
@@ -143,6 +158,115 @@ Test(region, a_forked_child_may_destroy_its_copy) {
     cr_assert_not(end.died, "%s", end.words);
     base[0] = 1; /* the parent still has it */
     region_end(&region);
+}
+
+/* ---- shared memory ----------------------------------------------------------------------------
+ */
+
+static sr_region *region_make_shareable(size_t size_bytes) {
+    sr_region_options options = SR_REGION_OPTIONS_INIT;
+    sr_region *region = NULL;
+    options.flags = SR_REGION_SHAREABLE;
+    assert_ok(sr_region_create(size_bytes, &options, &region));
+    return region;
+}
+
+/* As another process would: it knows the descriptor and nothing else. */
+static void answer_through_descriptor(void *ctx) {
+    const int *fd = ctx;
+    char *bytes = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+    if (bytes == MAP_FAILED || strcmp(bytes, "question") != 0) {
+        _exit(1);
+    }
+    strcpy(bytes + PAGE, "answer");
+}
+
+Test(region, a_shareable_region_is_the_same_memory_in_another_process) {
+    static struct child_end end;
+    sr_region *region = region_make_shareable(2 * PAGE);
+    int fd = sr_region_fd(region);
+    cr_assert_geq(fd, 0);
+    char *base = sr_region_base(region);
+    strcpy(base, "question");
+    child_run(answer_through_descriptor, &fd, &end);
+    cr_assert_not(end.died, "%s", end.words);
+    cr_assert_str_eq(base + PAGE, "answer");
+    region_end(&region);
+}
+
+Test(region, a_shareable_region_keeps_its_size_whoever_has_the_descriptor) {
+    sr_region *region = region_make_shareable(2 * PAGE);
+    const int fd = sr_region_fd(region);
+    struct stat status;
+    cr_assert_eq(ftruncate(fd, PAGE), -1);
+    cr_assert_eq(errno, EPERM);
+    cr_assert_eq(ftruncate(fd, 3 * PAGE), -1);
+    cr_assert_eq(errno, EPERM);
+    cr_assert_eq(fcntl(fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    cr_assert_eq(fstat(fd, &status), 0);
+    cr_assert_eq(status.st_size, (off_t)(2 * PAGE));
+    cr_assert_neq(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    region_end(&region);
+}
+
+Test(region, statistics_tell_what_is_shareable_and_what_is_adopted) {
+    static _Alignas(4096) unsigned char memory[4096];
+    sr_region *shareable = region_make_shareable(PAGE);
+    sr_region *private = region_make(PAGE, PAGE);
+    sr_region *adopted = NULL;
+    assert_ok(sr_region_adopt(memory, PAGE, &adopted));
+    const sr_region *regions[] = {shareable, private, adopted};
+    for (size_t i = 0; i < COUNT_OF(regions); i++) {
+        sr_region_stats stats = SR_REGION_STATS_INIT;
+        assert_ok(sr_region_get_stats(regions[i], &stats));
+        cr_assert_eq(stats.region_bytes, PAGE);
+        cr_assert_eq(stats.shareable, regions[i] == shareable);
+        cr_assert_eq(stats.adopted, regions[i] == adopted);
+        cr_assert_eq(stats.guard_pages, regions[i] == adopted ? 0 : 2);
+    }
+    misuse_watch();
+    assert_code(sr_region_fd(private), SR_E_STATE);
+    assert_misuse("sr_region_fd", SR_E_STATE);
+    assert_code(sr_region_fd(adopted), SR_E_STATE);
+    assert_misuse("sr_region_fd", SR_E_STATE);
+    assert_code(sr_region_fd(NULL), SR_E_OBJECT);
+    assert_misuse("sr_region_fd", SR_E_OBJECT);
+    region_end(&shareable);
+    region_end(&private);
+    region_end(&adopted);
+}
+
+static void look_for_descriptor_after_destroy(void *ctx) {
+    sr_region **region = ctx;
+    const int fd = sr_region_fd(*region);
+    if (sr_region_destroy(region) != 0 || fcntl(fd, F_GETFD) != -1) {
+        _exit(1);
+    }
+}
+
+Test(region, a_forked_child_gives_its_copy_of_the_descriptor_back) {
+    static struct child_end end;
+    sr_region *region = region_make_shareable(PAGE);
+    child_run(touch_byte, sr_region_base(region), &end);
+    cr_assert(end.died, "the child inherited the mapping");
+    child_run(look_for_descriptor_after_destroy, &region, &end);
+    cr_assert_not(end.died, "%s", end.words);
+    cr_assert_geq(fcntl(sr_region_fd(region), F_GETFD), 0);
+    region_end(&region);
+}
+
+Test(region, a_shareable_region_leaves_nothing_behind) {
+    static struct baseline before;
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) {
+            baseline_take(&before);
+        }
+        sr_region *region = region_make_shareable(5 * PAGE);
+        memset(sr_region_base(region), 1, 5 * PAGE);
+        region_end(&region);
+    }
+    const char *difference = baseline_difference(&before);
+    cr_assert_null(difference, "%s", difference);
 }
 
 /* ---- adopted memory ---------------------------------------------------------------------------

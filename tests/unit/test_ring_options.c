@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Every option does something that can be seen (DESIGN P10): those of rings and requests here; of
- * pools in test_pool.c and test_guard.c, of regions in test_region.c, of waits in test_ring_wait.c,
- * of files and the allocator below and in test_hooks.c.
+ * pools in test_pool.c, test_guard.c and test_protect.c, of regions in test_region.c and
+ * test_placement.c, of waits in test_ring_wait.c, of files and the allocator below and in
+ * test_hooks.c.
  */
 #include "unit/fixture.h"
 
@@ -16,7 +17,7 @@
 /* A new option changes these: it needs a test, here or in the file named above. */
 _Static_assert(sizeof(sr_ring_options) == 88, "a new ring option needs a test");
 _Static_assert(sizeof(sr_pool_options) == 32, "a new pool option needs a test");
-_Static_assert(sizeof(sr_region_options) == 16, "a new region option needs a test");
+_Static_assert(sizeof(sr_region_options) == 32, "a new region option needs a test");
 _Static_assert(sizeof(sr_wait_options) == 24, "a new wait option needs a test");
 
 #define MS   UINT64_C(1000000)

@@ -9,6 +9,8 @@
 #include "support/failing.h"
 #include "unit/fixture.h"
 
+#include "ring/ring.h"
+
 #include <arpa/inet.h>
 #include <linux/io_uring.h>
 #include <netinet/in.h>
@@ -776,11 +778,26 @@ static const struct {
     [SR_OP_EPOLL_CTL] = {epoll_ctl_works, epoll_ctl_fails},
 };
 
+/* Linux 6.1 lacks some, and nothing stands in for them; the fallback has them all. */
+static bool is_lacking(uint32_t op) {
+    const bool newer = op == SR_OP_WAITID || op == SR_OP_FUTEX_WAIT || op == SR_OP_FUTEX_WAKE;
+    const sr_ring_stats stats = ring_stats(ring);
+    if (!newer || stats.backend == SR_BACKEND_FALLBACK ||
+        ring->queue.op_supported[SRI_IORING_OP_FUTEX_WAKE] != 0) {
+        return false;
+    }
+    sr_request request = futex_request((uint16_t)op);
+    assert_code(sr_ring_submit(ring, &request, NULL), SR_E_UNSUPPORTED);
+    return true;
+}
+
 Test(ring_sockets, each_operation_works) {
     for (uint32_t op = SR_OP_TIMEOUT + 1; op < SR_OP_COUNT; op++) {
         cr_assert_not_null(table[op].works, "operation %u has no test", op);
         begin();
-        table[op].works();
+        if (!is_lacking(op)) {
+            table[op].works();
+        }
         end();
     }
 }
@@ -789,7 +806,9 @@ Test(ring_sockets, each_operation_fails_as_documented) {
     for (uint32_t op = SR_OP_TIMEOUT + 1; op < SR_OP_COUNT; op++) {
         cr_assert_not_null(table[op].fails, "operation %u has no test", op);
         begin();
-        table[op].fails();
+        if (!is_lacking(op)) {
+            table[op].fails();
+        }
         end();
     }
 }
@@ -1015,9 +1034,9 @@ Test(ring_sockets, zero_copy_is_plain_sending_where_the_kernel_lacks_it) {
 
 CASE(ring_sockets, operations_without_a_file_take_none, begin, end) {
     /* NULL for all that is not theirs; the fields are ignored. */
-    sr_request request = futex_request(SR_OP_FUTEX_WAKE);
+    sr_request request = request_of(SR_OP_TIMEOUT);
     request.file.bits = 1;
     request.other.bits = 1;
-    request.length = 1;
-    assert_code(run(ring, &request).result, 0);
+    request.duration_ns = MS;
+    assert_ok(run(ring, &request).result);
 }

@@ -690,6 +690,7 @@ ON_BOTH(seam, the_event_descriptor_tells_while_nobody_waits) {
     for (int round = 0; round < 3; round++) {
         io_uring_prep_read(seam_sqe(1), ends[0], &byte, 1, (uint64_t)-1);
         seam_send();
+        forget(fd); /* Linux 6.12 may tell late of what was taken before */
         put(ends[1], "x");
         cr_assert(is_told(fd), "%s: a pipe", seam.backend->name);
         (void)seam_expect(1, 1, 0);
