@@ -61,8 +61,10 @@ static int32_t transfer(const struct io_uring_sqe *sqe, uint32_t mode) {
                                                    : sri_sqe_transfer(sqe, RWF_NOWAIT);
 }
 
-/* The same with a buffer that the SQE leaves to us to choose. */
-static int32_t transfer_selected(struct sri_fallback *fallback, struct sri_job *job) {
+/* The same with a buffer that the SQE leaves to us to choose; @may_block where there is something
+ * to be had and the file knows no other way. */
+static int32_t transfer_selected(struct sri_fallback *fallback, struct sri_job *job,
+                                 bool may_block) {
     struct io_uring_sqe sqe = job->sqe;
     struct iovec buffer;
     struct sri_buffer_group *group = sri_buffer_pick(fallback, &sqe, &buffer);
@@ -72,7 +74,7 @@ static int32_t transfer_selected(struct sri_fallback *fallback, struct sri_job *
     sqe.addr = (uintptr_t)buffer.iov_base;
     sqe.len = (uint32_t)buffer.iov_len;
     sqe.buf_group = 0;
-    const int32_t result = transfer(&sqe, job->mode);
+    const int32_t result = may_block ? sri_sqe_transfer(&sqe, 0) : transfer(&sqe, job->mode);
     if (result > 0) {
         job->flags = sri_buffer_take(group);
     }
@@ -93,11 +95,16 @@ int32_t sri_stream_try(struct sri_fallback *fallback, struct sri_job *job) {
         return selects ? -EOPNOTSUPP : SRI_JOB_MAY_BLOCK; /* workers choose no buffers */
     }
     job->events = is_read(sqe->opcode) ? EPOLLIN : EPOLLOUT;
-    const int32_t result = selects ? transfer_selected(fallback, job) : transfer(sqe, job->mode);
+    const int32_t result =
+        selects ? transfer_selected(fallback, job, false) : transfer(sqe, job->mode);
     if (result == -EAGAIN && (sqe->rw_flags & RWF_NOWAIT) == 0) {
         return SRI_JOB_MUST_WAIT;
     }
-    if (result == -EOPNOTSUPP && !selects) {
+    if (result == -EOPNOTSUPP && selects) {
+        /* Pipes of Linux 6.1, for example. Workers choose no buffers, so the owner reads. */
+        return job->is_ready ? transfer_selected(fallback, job, true) : SRI_JOB_MUST_WAIT;
+    }
+    if (result == -EOPNOTSUPP) {
         /* The file knows no RWF_NOWAIT: a worker transfers once it is ready. If another process is
          * faster then, the worker waits, and the job cannot be cancelled. */
         return job->is_ready ? SRI_JOB_MAY_BLOCK : SRI_JOB_MUST_WAIT;

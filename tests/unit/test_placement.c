@@ -82,6 +82,11 @@ static void skip_without_numa(void) {
 /* ---- placement --------------------------------------------------------------------------------
  */
 
+/* What move_pages(2) says of a page that was never touched; -EFAULT up to Linux 6.1. */
+static bool is_absent(int code) {
+    return code == -ENOENT || code == -EFAULT;
+}
+
 Test(placement, without_a_wish_nothing_is_touched) {
     sr_region *region = region_make(SIZE, NULL);
     const sr_region_stats stats = stats_of(region);
@@ -92,7 +97,7 @@ Test(placement, without_a_wish_nothing_is_touched) {
     cr_assert(stats.verified_bytes == 0 && stats.huge_bytes == 0);
     cr_assert(stats.guard_pages == 2 && stats.shareable == 0 && stats.adopted == 0);
     skip_without_numa();
-    cr_assert_eq(node_of(sr_region_base(region)), -ENOENT);
+    cr_assert(is_absent(node_of(sr_region_base(region))));
     region_end(&region);
 }
 
@@ -222,7 +227,7 @@ Test(placement, pages_that_are_not_there_are_not_verified) {
     const uint32_t here = (uint32_t)node_of(mapping.base);
     const struct sri_nodes nodes = nodes_of(here, here);
     uint64_t verified = 0;
-    assert_code(sri_numa_verify(SR_PLACE_NODE, &mapping, &nodes, PAGE, &verified), -ENOENT);
+    cr_assert(is_absent(sri_numa_verify(SR_PLACE_NODE, &mapping, &nodes, PAGE, &verified)));
     cr_assert_eq(verified, PAGE);
     region_end(&region);
 }
