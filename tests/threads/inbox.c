@@ -291,6 +291,7 @@ static void messages_and_operations_come_out_of_the_same_wait(void) {
     struct late_sender sender = {ring_create(16), 5, 4};
     uint32_t operations = 0;
     uint32_t messages = 0;
+    uint32_t seen = 0; /* a bit per operation */
     const pthread_t thread = check_thread_start(send_slowly, &sender);
     for (uint64_t i = 0; i < 5; i++) {
         sr_request request = SR_REQUEST_INIT;
@@ -308,8 +309,11 @@ static void messages_and_operations_come_out_of_the_same_wait(void) {
                 CHECK_EQ(completions[i].tag, messages);
                 messages++;
             } else {
-                CHECK_EQ(completions[i].tag, 100 + operations);
+                /* Two that are due when the owner looks come in either order (Linux 6.1). */
+                const uint64_t which = completions[i].tag - 100;
+                CHECK(which < 5 && (seen & (1u << which)) == 0);
                 CHECK_EQ(completions[i].result, 0);
+                seen |= 1u << which;
                 operations++;
             }
         }
