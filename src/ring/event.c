@@ -44,10 +44,11 @@ void sri_ring_prepare_event(sr_ring *ring) {
         /* What it does not take now stays queued: sr_ring_next_deadline_ns() says so. */
         (void)sri_ring_enter(ring, NULL);
     }
-    if (ring->files.anonymous_count > 0 && ring->queue.kind == SRI_BACKEND_URING) {
-        /* Linux 6.18 forgets how to signal once it has done so out of another eventfd's wake-up
-         * (tests/kernel/test_eventfd_nested.c): a fresh registration signals once more. If it
-         * fails the old one, or none, is left, and the next wait tries again. */
+    if (ring->queue.kind == SRI_BACKEND_URING) {
+        /* A registration may forget how to signal: Linux 6.18 once it has done so out of another
+         * eventfd's wake-up (tests/kernel/test_eventfd_nested.c), 6.12 also after other
+         * completions (tests/unit/test_event.c). A fresh one signals. If that fails the old one, or
+         * none, is left, and the next wait tries again. */
         (void)backend->queue_set_event_fd(&ring->queue, -1);
         (void)backend->queue_set_event_fd(&ring->queue, ring->event_fd);
     }

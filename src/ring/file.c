@@ -80,7 +80,6 @@ void sri_file_open(struct sri_files *files, struct sri_file *file, int fd, enum 
     SR_CHECK(file->handle != 0 && fd >= 0);
     file->fd = fd;
     file->kind = (uint8_t)kind;
-    files->anonymous_count += kind == SRI_FD_ANONYMOUS;
     sri_file_move(file, SRI_FILE_OPEN);
 }
 
@@ -92,7 +91,6 @@ void sri_file_release(struct sri_files *files, struct sri_file *file) {
     file->handle = 0;
     file->fd = -1;
     file->closer = NULL;
-    files->anonymous_count -= file->kind == SRI_FD_ANONYMOUS;
     file->kind = SRI_FD_OTHER;
     sri_file_move(file, SRI_FILE_FREE);
     files->free_stack[files->free_count++] = sri_file_index(files, file);

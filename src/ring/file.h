@@ -39,7 +39,6 @@ struct sri_files {
     uint32_t count_max;
     uint32_t fixed_free_count;
     uint32_t fixed_count;
-    uint32_t anonymous_count; /* open files of SRI_FD_ANONYMOUS */
     struct sri_handle_table handles;
 };
 

@@ -83,9 +83,8 @@ struct sri_queue {
  * inherited the descriptors but not the memory. */
 enum sri_closer { SRI_CLOSER_OWNER, SRI_CLOSER_OTHER, SRI_CLOSER_CHILD };
 
-/* What a descriptor is, as far as that makes a difference. Anonymous: of no file system, an eventfd
- * for example. */
-enum sri_fd_kind { SRI_FD_OTHER, SRI_FD_SOCKET, SRI_FD_ANONYMOUS };
+/* What a descriptor is, as far as that makes a difference. */
+enum sri_fd_kind { SRI_FD_OTHER, SRI_FD_SOCKET };
 
 /* How long enter waits, and under which signal mask. */
 struct sri_wait {

@@ -23,13 +23,8 @@ int sri_os_is_open(int fd) {
 
 enum sri_fd_kind sri_os_fd_kind(int fd) {
     struct stat status;
-    if (fstat(fd, &status) != 0) {
-        return SRI_FD_OTHER;
-    }
-    if (S_ISSOCK(status.st_mode)) {
-        return SRI_FD_SOCKET;
-    }
-    return (status.st_mode & S_IFMT) == 0 ? SRI_FD_ANONYMOUS : SRI_FD_OTHER;
+    const bool is_socket = fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+    return is_socket ? SRI_FD_SOCKET : SRI_FD_OTHER;
 }
 
 int sri_os_shutdown(int fd) {

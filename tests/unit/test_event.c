@@ -142,9 +142,9 @@ CASE(event, deadlines_are_kept_by_dispatching_alone, begin, end) {
     const sr_completion *completions = NULL;
     sr_request request = read_request();
     request.deadline_ns = 50 * MS;
+    const uint64_t start_ns = now_ns();
     (void)submit(ring, &request);
     (void)dispatch(NULL);
-    const uint64_t start_ns = now_ns();
     int count = 0;
     for (uint32_t turns = 0; count == 0; turns++) {
         const uint64_t left_ns = next_deadline();
@@ -205,6 +205,42 @@ Test(event, a_message_that_was_there_before_is_not_slept_over) {
     cr_assert_eq(poll(&fd, 1, 5000), 1);
     cr_assert_eq(dispatch(NULL), 1);
     ring_end(&ring);
+}
+
+static void wakes_for_one(int64_t result) {
+    const sr_completion *completions = NULL;
+    int count = 0;
+    for (uint32_t turns = 0; count == 0; turns++) {
+        cr_assert_lt(turns, 4);
+        cr_assert(wakes(5000), "it sleeps on");
+        count = dispatch(&completions);
+    }
+    cr_assert_eq(count, 1);
+    assert_code(completions[0].result, result);
+}
+
+CASE(event, pipes_timers_and_files_wake_it_again_and_again, begin, end) {
+    const int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    const sr_request from_pipe = read_request();
+    sr_request timer = request_of(SR_OP_TIMEOUT);
+    timer.duration_ns = 5 * MS;
+    sr_request to_file = request_of(SR_OP_WRITE);
+    to_file.file = file_take(ring, fd);
+    to_file.buffer = buffer_take(pool);
+    to_file.length = 4096;
+    for (uint32_t i = 0; i < 10; i++) {
+        (void)submit(ring, &from_pipe);
+        (void)dispatch(NULL);
+        cr_assert_eq(write(ends[1], "x", 1), 1);
+        wakes_for_one(1);
+        (void)submit(ring, &timer);
+        (void)dispatch(NULL);
+        wakes_for_one(0);
+        (void)submit(ring, &to_file);
+        if (dispatch(NULL) == 0) {
+            wakes_for_one(4096);
+        }
+    }
 }
 
 /* See tests/kernel/test_eventfd_nested.c. */
