@@ -225,9 +225,11 @@ static void say(const char *words) {
     (void)!write(STDERR_FILENO, words, strlen(words));
 }
 
-static unsigned char *closed_page;
-static unsigned char *elsewhere;
-static void *address_expected;
+/* Volatile: the handler must see them before the touch, whatever the optimiser thinks of the order.
+ */
+static unsigned char *volatile closed_page;
+static unsigned char *volatile elsewhere;
+static void *volatile address_expected;
 
 /* A handler that mends: it opens the page, so that the program goes on. */
 static void mend(int number, siginfo_t *info, void *context) {
