@@ -39,7 +39,6 @@ int sr_ring_event_fd(sr_ring *ring, int *out_fd) {
 
 void sri_ring_prepare_event(sr_ring *ring) {
     const struct sri_backend *backend = ring->queue.backend;
-    const bool may_sleep = ring->inbox == NULL || sri_inbox_prepare_event(ring);
     if (sri_queue_unsent(&ring->queue) > 0) {
         /* What it does not take now stays queued: sr_ring_next_deadline_ns() says so. */
         (void)sri_ring_enter(ring, NULL);
@@ -56,6 +55,8 @@ void sri_ring_prepare_event(sr_ring *ring) {
      * seen below: the kernel shows a completion, or that it has one, before it signals. */
     backend->wakeup_clear(ring->event_fd);
     atomic_thread_fence(memory_order_seq_cst);
+    /* Writers signal from here on, so what they write is not cleared. */
+    const bool may_sleep = ring->inbox == NULL || sri_inbox_prepare_event(ring);
     if (!may_sleep || sri_queue_ready(&ring->queue) > 0 || sri_ring_kernel_has_more(ring)) {
         backend->wakeup_write(ring->event_fd);
     }
