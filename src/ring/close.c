@@ -27,12 +27,14 @@ void sri_ring_drop_fd(sr_ring *ring, int fd) {
     (void)ring->queue.backend->fd_close(fd); /* nobody is there to hear of an error */
 }
 
+/* Asks for the end of a file's operations; of all, or only of those that wait for buffers: these
+ * would not see that the file is shut down. */
 static void cancel_operations_of(sr_ring *ring, const struct sri_file *file,
-                                 const struct sri_op *except) {
+                                 const struct sri_op *except, bool all) {
     const uint32_t index = sri_file_index(&ring->files, file);
     for (uint32_t i = 0; i < ring->ops.count_max; i++) {
         struct sri_op *op = &ring->ops.list[i];
-        if (op->state != SRI_OP_FREE && op != except &&
+        if (op->state != SRI_OP_FREE && op != except && (all || op->state == SRI_OP_STARVED) &&
             (op->file == index || (op->cold != NULL && op->cold->second_file == index))) {
             sri_op_ask_cancel(ring, op, false);
         }
@@ -53,8 +55,8 @@ void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *o
     if (file->op_count > 0) {
         file->closer = op;
         sri_op_move(op, SRI_OP_WAITING);
-        if (cancel) {
-            cancel_operations_of(ring, file, op);
+        if (cancel || ring->starved_count > 0) {
+            cancel_operations_of(ring, file, op, cancel);
         }
         return;
     }

@@ -250,6 +250,38 @@ CASE(buffer_ring, a_starved_receive_can_be_cancelled_and_abandoned, begin, end) 
     }
 }
 
+CASE(buffer_ring, closing_a_file_ends_its_starved_receive, begin, end) {
+    sr_buffer held[4];
+    const sr_request request = receive(SR_REQUEST_MULTISHOT);
+    const sr_op op = submit(ring, &request);
+    for (uint32_t i = 0; i < 5; i++) {
+        say(i);
+    }
+    for (uint32_t got = 0; got < 4;) {
+        const sr_completion *completions = NULL;
+        const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
+        for (int i = 0; i < count; i++) {
+            held[got++] = completions[i].buffer;
+        }
+    }
+    assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
+    sr_request close_it = request_of(SR_OP_CLOSE);
+    close_it.file = near;
+    const sr_op closing = submit(ring, &close_it);
+    for (int ended = 0; ended < 2;) {
+        const sr_completion *completions = NULL;
+        const int count = sr_ring_wait(ring, 1, 5000 * MS, NULL, &completions);
+        cr_assert_geq(count, 1, "%s", sr_error_name(count));
+        for (int i = 0; i < count; i++, ended++) {
+            cr_assert_eq(completions[i].op.bits, ended == 0 ? op.bits : closing.bits);
+            assert_code(completions[i].result, ended == 0 ? -ECANCELED : 0);
+        }
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_ok(sr_pool_release(pool, held[i]));
+    }
+}
+
 /* A full completion queue makes the kernel end multishots with success. */
 Test(buffer_ring, a_receive_that_the_kernel_ended_goes_on_and_loses_no_message) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
