@@ -20,8 +20,6 @@
 #define ACCEPT_DONTWAIT   2u
 #define ACCEPT_POLL_FIRST 4u
 
-#define POINTER(number) ((void *)(uintptr_t)(number))
-
 static bool is_send(uint8_t opcode) {
     return opcode == IORING_OP_SEND || opcode == IORING_OP_SENDMSG || opcode == IORING_OP_SEND_ZC ||
            opcode == IORING_OP_SENDMSG_ZC;
@@ -77,12 +75,12 @@ int32_t sri_fallback_socket_check(const struct sri_fallback *fallback,
 /* The message of an SQE; @part is its one part unless it has a header of its own. */
 static struct msghdr message_of(const struct io_uring_sqe *sqe, struct iovec *part) {
     if (is_message(sqe->opcode)) {
-        return *(const struct msghdr *)POINTER(sqe->addr);
+        return *(const struct msghdr *)SRI_POINTER(sqe->addr);
     }
-    *part = (struct iovec){POINTER(sqe->addr), sqe->len};
+    *part = (struct iovec){SRI_POINTER(sqe->addr), sqe->len};
     struct msghdr message = {.msg_iov = part, .msg_iovlen = 1};
     if (is_send(sqe->opcode)) {
-        message.msg_name = POINTER(sqe->addr2);
+        message.msg_name = SRI_POINTER(sqe->addr2);
         message.msg_namelen = sqe->addr_len;
     }
     return message;
@@ -123,7 +121,7 @@ static int32_t send_once(const struct io_uring_sqe *sqe, const struct msghdr *me
 /* recvmsg(2) writes into the header that the caller gave, so that one is passed if it is whole. */
 static int32_t receive_once(const struct io_uring_sqe *sqe, struct msghdr *message, bool is_whole) {
     struct msghdr *header =
-        is_whole && is_message(sqe->opcode) ? (struct msghdr *)POINTER(sqe->addr) : message;
+        is_whole && is_message(sqe->opcode) ? (struct msghdr *)SRI_POINTER(sqe->addr) : message;
     return SRI_SYSCALL(SYS_recvmsg, sqe->fd, header, sqe->msg_flags | (uint32_t)MSG_DONTWAIT);
 }
 
@@ -170,7 +168,7 @@ static int32_t try_message(struct sri_job *job) {
 /* Fills the header that io_uring puts before each message of a multishot RECVMSG, and returns all
  * bytes of it. */
 static int32_t receive_framed(const struct io_uring_sqe *sqe, const struct iovec *buffer) {
-    const struct msghdr *wish = POINTER(sqe->addr);
+    const struct msghdr *wish = SRI_POINTER(sqe->addr);
     struct io_uring_recvmsg_out *out = buffer->iov_base;
     const size_t head = sizeof *out + wish->msg_namelen + wish->msg_controllen;
     if (buffer->iov_len < head) {
@@ -205,7 +203,7 @@ static int32_t receive_selected(const struct io_uring_sqe *sqe, struct iovec *bu
         return receive_framed(sqe, buffer);
     }
     if (sqe->opcode == IORING_OP_RECVMSG) {
-        struct msghdr *header = POINTER(sqe->addr);
+        struct msghdr *header = SRI_POINTER(sqe->addr);
         const struct iovec *parts = header->msg_iov;
         const size_t count = header->msg_iovlen;
         if (count > 1) {
@@ -251,12 +249,11 @@ static int32_t try_selected(struct sri_fallback *fallback, struct sri_job *job) 
 
 /* ---- connections ---------------------------------------------------------------------------- */
 
-static int32_t try_accept(struct sri_fallback *fallback, struct sri_job *job) {
+static int32_t try_accept(struct sri_job *job) {
     const struct io_uring_sqe *sqe = &job->sqe;
     struct pollfd ready = {.fd = sqe->fd, .events = POLLIN};
     int32_t listens = 1;
     socklen_t size = sizeof listens;
-    (void)fallback;
     job->events = EPOLLIN;
     if (SRI_SYSCALL(SYS_getsockopt, sqe->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0 ||
         listens == 0) {
@@ -275,7 +272,7 @@ int32_t sri_socket_accepted(struct sri_fallback *fallback, struct sri_job *job) 
         return SRI_JOB_MUST_WAIT; /* a listener with O_NONBLOCK, and somebody was faster */
     }
     if (goes_on && job->result >= 0 && sri_job_post_more(fallback, job, job->result, 0)) {
-        return try_accept(fallback, job);
+        return try_accept(job);
     }
     return job->result;
 }
@@ -308,7 +305,7 @@ static int32_t try_connect(struct sri_job *job) {
 int32_t sri_socket_try(struct sri_fallback *fallback, struct sri_job *job) {
     switch (job->sqe.opcode) {
     case IORING_OP_ACCEPT:
-        return try_accept(fallback, job);
+        return try_accept(job);
     case IORING_OP_CONNECT:
         return try_connect(job);
     default:

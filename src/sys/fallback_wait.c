@@ -11,13 +11,6 @@
 /* Between two looks at children that no pidfd tells of: any of several, stops, continuations. */
 #define LOOK_AGAIN_NS 5000000u
 
-/* FUTEX2_* of `fd`, newer than the headers of Debian 12 (include/uapi/linux/futex.h). */
-#define FUTEX2_SIZE_MASK_ 3u
-#define FUTEX2_SIZE_U32_  2u
-#define FUTEX2_PRIVATE_   128u
-
-#define POINTER(number) ((void *)(uintptr_t)(number))
-
 /* ---- children ------------------------------------------------------------------------------- */
 
 int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job) {
@@ -32,7 +25,7 @@ int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job) {
     }
     if (info.si_pid != 0 || (options & (unsigned int)WNOHANG) != 0) {
         if (sqe->addr2 != 0) {
-            *(siginfo_t *)POINTER(sqe->addr2) = info;
+            *(siginfo_t *)SRI_POINTER(sqe->addr2) = info;
         }
         return 0;
     }
@@ -52,8 +45,8 @@ int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job) {
 
 int32_t sri_futex_check(const struct io_uring_sqe *sqe) {
     const uint32_t flags = (uint32_t)sqe->fd;
-    if ((flags & FUTEX2_SIZE_MASK_) != FUTEX2_SIZE_U32_ ||
-        (flags & ~(FUTEX2_SIZE_U32_ | FUTEX2_PRIVATE_)) != 0 || sqe->addr3 == 0) {
+    if ((flags & SRI_FUTEX2_SIZE_MASK) != SRI_FUTEX2_SIZE_U32 ||
+        (flags & ~(SRI_FUTEX2_SIZE_U32 | SRI_FUTEX2_PRIVATE)) != 0 || sqe->addr3 == 0) {
         return -EINVAL;
     }
     /* Waiting for a futex and for the cancel at once is futex_waitv(2), which knows no masks. */
@@ -62,8 +55,8 @@ int32_t sri_futex_check(const struct io_uring_sqe *sqe) {
 }
 
 int32_t sri_futex_wake(const struct io_uring_sqe *sqe) {
-    const int private = ((uint32_t)sqe->fd & FUTEX2_PRIVATE_) != 0 ? FUTEX_PRIVATE_FLAG : 0;
-    return SRI_SYSCALL(SYS_futex, POINTER(sqe->addr), FUTEX_WAKE_BITSET | private,
+    const int private = ((uint32_t)sqe->fd & SRI_FUTEX2_PRIVATE) != 0 ? FUTEX_PRIVATE_FLAG : 0;
+    return SRI_SYSCALL(SYS_futex, SRI_POINTER(sqe->addr), FUTEX_WAKE_BITSET | private,
                        (uint32_t)sqe->addr2, NULL, NULL, (uint32_t)sqe->addr3);
 }
 
@@ -72,7 +65,7 @@ int32_t sri_futex_wait(struct sri_job *job) {
         {.val = job->sqe.addr2, .uaddr = job->sqe.addr, .flags = (uint32_t)job->sqe.fd},
         {.val = 0,
          .uaddr = (uintptr_t)&job->cancel_word,
-         .flags = FUTEX2_SIZE_U32_ | FUTEX2_PRIVATE_},
+         .flags = SRI_FUTEX2_SIZE_U32 | SRI_FUTEX2_PRIVATE},
     };
     const int32_t result = SRI_SYSCALL(SYS_futex_waitv, waits, 2u, 0u, NULL, 0);
     if (atomic_load(&job->cancel_word) != 0) {

@@ -7,8 +7,6 @@
 /* Offsets and lengths go to the kernel in one register each. */
 _Static_assert(sizeof(long) == 8, "64-bit system calls");
 
-#define POINTER(number) ((void *)(uintptr_t)(number))
-
 static bool reads(uint8_t opcode) {
     return opcode == IORING_OP_READ || opcode == IORING_OP_READV || opcode == IORING_OP_READ_FIXED;
 }
@@ -18,8 +16,8 @@ static bool is_vector(uint8_t opcode) {
 }
 
 int32_t sri_sqe_transfer(const struct io_uring_sqe *sqe, int flags) {
-    const struct iovec bytes = {POINTER(sqe->addr), sqe->len};
-    const struct iovec *vector = is_vector(sqe->opcode) ? POINTER(sqe->addr) : &bytes;
+    const struct iovec bytes = {SRI_POINTER(sqe->addr), sqe->len};
+    const struct iovec *vector = is_vector(sqe->opcode) ? SRI_POINTER(sqe->addr) : &bytes;
     const long count = is_vector(sqe->opcode) ? (long)sqe->len : 1;
     const long number = reads(sqe->opcode) ? SYS_preadv2 : SYS_pwritev2;
     const int all_flags = flags | (int)sqe->rw_flags;
@@ -46,36 +44,37 @@ static int32_t run_file(const struct io_uring_sqe *sqe) {
         return SRI_SYSCALL(SYS_fadvise64, sqe->fd, sqe->off, (uint64_t)sqe->len,
                            sqe->fadvise_advice);
     case IORING_OP_MADVISE:
-        return SRI_SYSCALL(SYS_madvise, POINTER(sqe->addr), (uint64_t)sqe->len,
+        return SRI_SYSCALL(SYS_madvise, SRI_POINTER(sqe->addr), (uint64_t)sqe->len,
                            sqe->fadvise_advice);
     case IORING_OP_CLOSE:
         return SRI_SYSCALL(SYS_close, sqe->fd);
     default: /* EPOLL_CTL */
-        return SRI_SYSCALL(SYS_epoll_ctl, sqe->fd, sqe->len, (int)sqe->off, POINTER(sqe->addr));
+        return SRI_SYSCALL(SYS_epoll_ctl, sqe->fd, sqe->len, (int)sqe->off, SRI_POINTER(sqe->addr));
     }
 }
 
 static int32_t run_path(const struct io_uring_sqe *sqe) {
-    const char *path = POINTER(sqe->addr);
+    const char *path = SRI_POINTER(sqe->addr);
     switch (sqe->opcode) {
     case IORING_OP_OPENAT:
         return SRI_SYSCALL(SYS_openat, sqe->fd, path, sqe->open_flags, sqe->len);
     case IORING_OP_OPENAT2:
-        return SRI_SYSCALL(SYS_openat2, sqe->fd, path, POINTER(sqe->off), (uint64_t)sqe->len);
+        return SRI_SYSCALL(SYS_openat2, sqe->fd, path, SRI_POINTER(sqe->off), (uint64_t)sqe->len);
     case IORING_OP_STATX:
-        return SRI_SYSCALL(SYS_statx, sqe->fd, path, sqe->statx_flags, sqe->len, POINTER(sqe->off));
+        return SRI_SYSCALL(SYS_statx, sqe->fd, path, sqe->statx_flags, sqe->len,
+                           SRI_POINTER(sqe->off));
     case IORING_OP_UNLINKAT:
         return SRI_SYSCALL(SYS_unlinkat, sqe->fd, path, sqe->unlink_flags);
     case IORING_OP_RENAMEAT:
-        return SRI_SYSCALL(SYS_renameat2, sqe->fd, path, (int)sqe->len, POINTER(sqe->off),
+        return SRI_SYSCALL(SYS_renameat2, sqe->fd, path, (int)sqe->len, SRI_POINTER(sqe->off),
                            sqe->rename_flags);
     case IORING_OP_MKDIRAT:
         return SRI_SYSCALL(SYS_mkdirat, sqe->fd, path, sqe->len);
     case IORING_OP_LINKAT:
-        return SRI_SYSCALL(SYS_linkat, sqe->fd, path, (int)sqe->len, POINTER(sqe->off),
+        return SRI_SYSCALL(SYS_linkat, sqe->fd, path, (int)sqe->len, SRI_POINTER(sqe->off),
                            sqe->hardlink_flags);
     default: /* SYMLINKAT */
-        return SRI_SYSCALL(SYS_symlinkat, path, sqe->fd, POINTER(sqe->off));
+        return SRI_SYSCALL(SYS_symlinkat, path, sqe->fd, SRI_POINTER(sqe->off));
     }
 }
 
@@ -95,27 +94,27 @@ static int32_t run_socket(const struct io_uring_sqe *sqe) {
     case IORING_OP_SOCKET:
         return SRI_SYSCALL(SYS_socket, sqe->fd, (int)sqe->off, (int)sqe->len);
     case SRI_IORING_OP_BIND:
-        return SRI_SYSCALL(SYS_bind, sqe->fd, POINTER(sqe->addr), (uint32_t)sqe->off);
+        return SRI_SYSCALL(SYS_bind, sqe->fd, SRI_POINTER(sqe->addr), (uint32_t)sqe->off);
     case SRI_IORING_OP_LISTEN:
         return SRI_SYSCALL(SYS_listen, sqe->fd, (int)sqe->len);
     case IORING_OP_CONNECT:
-        return SRI_SYSCALL(SYS_connect, sqe->fd, POINTER(sqe->addr), (uint32_t)sqe->off);
+        return SRI_SYSCALL(SYS_connect, sqe->fd, SRI_POINTER(sqe->addr), (uint32_t)sqe->off);
     case IORING_OP_ACCEPT:
-        return SRI_SYSCALL(SYS_accept4, sqe->fd, POINTER(sqe->addr), POINTER(sqe->off),
+        return SRI_SYSCALL(SYS_accept4, sqe->fd, SRI_POINTER(sqe->addr), SRI_POINTER(sqe->off),
                            sqe->accept_flags);
     case IORING_OP_SHUTDOWN:
         return SRI_SYSCALL(SYS_shutdown, sqe->fd, (int)sqe->len);
     case IORING_OP_SEND:
-        return SRI_SYSCALL(SYS_sendto, sqe->fd, POINTER(sqe->addr), (uint64_t)sqe->len,
+        return SRI_SYSCALL(SYS_sendto, sqe->fd, SRI_POINTER(sqe->addr), (uint64_t)sqe->len,
                            sqe->msg_flags | (uint32_t)MSG_NOSIGNAL, NULL, 0);
     case IORING_OP_RECV:
-        return SRI_SYSCALL(SYS_recvfrom, sqe->fd, POINTER(sqe->addr), (uint64_t)sqe->len,
+        return SRI_SYSCALL(SYS_recvfrom, sqe->fd, SRI_POINTER(sqe->addr), (uint64_t)sqe->len,
                            sqe->msg_flags, NULL, NULL);
     case IORING_OP_SENDMSG:
-        return SRI_SYSCALL(SYS_sendmsg, sqe->fd, POINTER(sqe->addr),
+        return SRI_SYSCALL(SYS_sendmsg, sqe->fd, SRI_POINTER(sqe->addr),
                            sqe->msg_flags | (uint32_t)MSG_NOSIGNAL);
     default: /* RECVMSG */
-        return SRI_SYSCALL(SYS_recvmsg, sqe->fd, POINTER(sqe->addr), sqe->msg_flags);
+        return SRI_SYSCALL(SYS_recvmsg, sqe->fd, SRI_POINTER(sqe->addr), sqe->msg_flags);
     }
 }
 
@@ -163,8 +162,8 @@ int32_t sri_sqe_run(const struct io_uring_sqe *sqe) {
     case IORING_OP_RECVMSG:
         return run_socket(sqe);
     case SRI_IORING_OP_WAITID:
-        return SRI_SYSCALL(SYS_waitid, sqe->len, sqe->fd, POINTER(sqe->off), (int)sqe->file_index,
-                           NULL);
+        return SRI_SYSCALL(SYS_waitid, sqe->len, sqe->fd, SRI_POINTER(sqe->off),
+                           (int)sqe->file_index, NULL);
     default:
         return -EINVAL;
     }

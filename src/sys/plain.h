@@ -15,6 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A pointer in an SQE. */
+#define SRI_POINTER(number) ((void *)(uintptr_t)(number))
+
 /* What the kernel would have put into a CQE. */
 static inline int32_t sri_syscall_result(long value) {
     return value >= 0 ? (int32_t)value : -errno;

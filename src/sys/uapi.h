@@ -18,8 +18,12 @@
 
 #define SRI_IORING_CQE_F_NOTIF (1u << 3) /* Linux 6.0 */
 
-#define SRI_FUTEX2_SIZE_U32          2u /* linux/futex.h */
-#define SRI_IORING_NOP_INJECT_RESULT 1  /* Linux 6.10 */
+#define SRI_IORING_NOP_INJECT_RESULT 1 /* Linux 6.10 */
+
+/* FUTEX2_* (linux/futex.h): `fd` of futex operations. */
+#define SRI_FUTEX2_SIZE_MASK 3u
+#define SRI_FUTEX2_SIZE_U32  2u
+#define SRI_FUTEX2_PRIVATE   128u
 
 #define SRI_MADV_POPULATE_WRITE 23 /* Linux 5.14, glibc 2.35 */
 

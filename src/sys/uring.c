@@ -6,10 +6,8 @@
  */
 #include "core/check.h"
 #include "sys/backend.h"
-#include "sys/mapping.h"
 #include "sys/memory.h"
 #include "sys/os.h"
-#include "sys/plain.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -277,21 +275,6 @@ const struct sri_backend sri_backend_uring = {
     .queue_add_buffer_ring = uring_add_buffer_ring,
     .queue_remove_buffer_ring = uring_remove_buffer_ring,
     .queue_set_event_fd = uring_set_event_fd,
-    .map = sri_mapping_make,
-    .unmap = sri_mapping_end,
-    .protect = sri_mapping_protect,
-    .allocate = sri_memory_allocate,
-    .release = sri_memory_release,
-    .fd_close = sri_os_close,
-    .fd_is_open = sri_os_is_open,
-    .fd_kind = sri_os_fd_kind,
-    .fd_shutdown = sri_os_shutdown,
-    .sqe_run = sri_sqe_run,
-    .wakeup_open = sri_os_wakeup_open,
-    .wakeup_write = sri_os_wakeup_write,
-    .wakeup_clear = sri_os_wakeup_clear,
     .is_hung_up = sri_os_is_hung_up,
-    .now_ns = sri_os_now_ns,
-    .pause = sri_os_pause,
-    .random = sri_os_random,
+    SRI_OS_FUNCTIONS,
 };
