@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -44,6 +45,14 @@
     } while (0)
 
 #define assert_ok(call) assert_code(call, 0)
+
+/* ---- time ----------------------------------------------------------------------------------- */
+
+static inline uint64_t now_ns(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 
 /* ---- misuse --------------------------------------------------------------------------------- */
 

@@ -159,6 +159,18 @@ CASE(buffer_ring, a_lent_buffer_cannot_be_provided, begin, end) {
     assert_ok(sr_buffer_ring_provide(buffer_ring, brought));
 }
 
+/* Takes the first four messages, so that the ring has no buffer left for those that follow. */
+static void hold_all(sr_buffer held[4]) {
+    for (uint32_t got = 0; got < 4;) {
+        const sr_completion *completions = NULL;
+        const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
+        for (int i = 0; i < count; i++) {
+            assert_brings(&completions[i], got, true);
+            held[got++] = completions[i].buffer;
+        }
+    }
+}
+
 /* ---- again and again ---------------------------------------------------------------------------
  */
 
@@ -189,14 +201,7 @@ CASE(buffer_ring, a_starved_receive_goes_on_when_a_buffer_is_provided, begin, en
     for (uint32_t i = 0; i < 10; i++) {
         say(i);
     }
-    for (uint32_t got = 0; got < 4;) {
-        const sr_completion *completions = NULL;
-        const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
-        for (int i = 0; i < count; i++) {
-            assert_brings(&completions[i], got, true);
-            held[got++] = completions[i].buffer;
-        }
-    }
+    hold_all(held);
     /* Nothing can come until we give: that is said, not waited for. */
     assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
     cr_assert_eq(counts().starved, 1);
@@ -220,13 +225,7 @@ CASE(buffer_ring, a_starved_receive_can_be_cancelled_and_abandoned, begin, end) 
         for (uint32_t i = 0; i < 5; i++) {
             say(i);
         }
-        for (uint32_t got = 0; got < 4;) {
-            const sr_completion *completions = NULL;
-            const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
-            for (int i = 0; i < count; i++) {
-                held[got++] = completions[i].buffer;
-            }
-        }
+        hold_all(held);
         assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
         cr_assert_eq(counts().starved, 1);
         if (way == 0) {
@@ -257,13 +256,7 @@ CASE(buffer_ring, closing_a_file_ends_its_starved_receive, begin, end) {
     for (uint32_t i = 0; i < 5; i++) {
         say(i);
     }
-    for (uint32_t got = 0; got < 4;) {
-        const sr_completion *completions = NULL;
-        const int count = sr_ring_wait(ring, 1, SR_FOREVER, NULL, &completions);
-        for (int i = 0; i < count; i++) {
-            held[got++] = completions[i].buffer;
-        }
-    }
+    hold_all(held);
     assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
     sr_request close_it = request_of(SR_OP_CLOSE);
     close_it.file = near;

@@ -47,12 +47,6 @@ static void end(void) {
     pool_end(&pool);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static bool wakes(int timeout_ms) {
     struct epoll_event event;
     return epoll_wait(set, &event, 1, timeout_ms) == 1;

@@ -612,12 +612,6 @@ static void madvise_fails(void) {
     assert_refused(&request, SR_E_BOUNDS);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void timeout_works(void) {
     sr_request request = request_of(SR_OP_TIMEOUT);
     request.duration_ns = 30 * MS;

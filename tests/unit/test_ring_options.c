@@ -31,12 +31,6 @@ static sr_ring_options defaults(void) {
     return options;
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void sleep_ms(uint32_t ms) {
     const struct timespec duration = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
     (void)nanosleep(&duration, NULL);

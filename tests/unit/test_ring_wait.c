@@ -42,12 +42,6 @@ static void end(void) {
     (void)close(pipe_in);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static sr_op submit_nop(uint64_t tag) {
     sr_request request = request_of(SR_OP_NOP);
     request.tag = tag;
