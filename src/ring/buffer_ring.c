@@ -51,7 +51,7 @@ static void lend(sr_buffer_ring *buffer_ring, sr_buffer buffer) {
 
 static void feed_starved(sr_buffer_ring *buffer_ring) {
     if (buffer_ring->starved_count > 0) {
-        struct sri_op *op = &buffer_ring->ring->ops.list[buffer_ring->starved_first];
+        struct sri_op *op = &buffer_ring->ring->ops.list[buffer_ring->starved.first];
         sri_buffer_ring_end_starving(buffer_ring->ring, op);
         sri_op_send_or_wait(buffer_ring->ring, op);
     }
@@ -101,15 +101,9 @@ sr_buffer sri_buffer_ring_take(sr_buffer_ring *buffer_ring, uint32_t id, uint32_
 
 void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op) {
     sr_buffer_ring *buffer_ring = op->armed.buffer_ring;
-    const uint32_t index = sri_op_index(&ring->ops, op);
     sri_op_move(op, SRI_OP_STARVED);
-    op->armed.next = SRI_INDEX32_NONE;
-    if (buffer_ring->starved_count++ == 0) {
-        buffer_ring->starved_first = index;
-    } else {
-        ring->ops.list[buffer_ring->starved_last].armed.next = index;
-    }
-    buffer_ring->starved_last = index;
+    sri_op_list_append(&ring->ops, &buffer_ring->starved, op);
+    buffer_ring->starved_count++;
     buffer_ring->starved_total++;
     ring->starved_count++;
     ring->stats.starved_total++;
@@ -117,19 +111,7 @@ void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op) {
 
 void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op) {
     sr_buffer_ring *buffer_ring = op->armed.buffer_ring;
-    const uint32_t index = sri_op_index(&ring->ops, op);
-    uint32_t previous = SRI_INDEX32_NONE;
-    uint32_t *link = &buffer_ring->starved_first;
-    while (*link != index) {
-        SR_CHECK(*link != SRI_INDEX32_NONE);
-        previous = *link;
-        link = &ring->ops.list[previous].armed.next;
-    }
-    *link = op->armed.next;
-    if (buffer_ring->starved_last == index) {
-        buffer_ring->starved_last = previous;
-    }
-    op->armed.next = SRI_INDEX32_NONE;
+    sri_op_list_remove(&ring->ops, &buffer_ring->starved, op);
     buffer_ring->starved_count--;
     ring->starved_count--;
 }
@@ -139,6 +121,7 @@ void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op) {
 
 void sri_buffer_rings_forget_starved(sr_ring *ring) {
     for (sr_buffer_ring *each = ring->buffer_rings; each != NULL; each = each->next) {
+        each->starved.first = SRI_INDEX32_NONE;
         each->starved_count = 0;
     }
     ring->starved_count = 0;
@@ -193,15 +176,19 @@ static void return_buffer(sr_buffer_ring *buffer_ring, struct sri_loan *loan) {
     }
 }
 
+/* Whole, or as far as its creation came. */
 static void end(sr_buffer_ring *buffer_ring) {
     const sr_ring *ring = buffer_ring->ring;
+    const bool has_ids = buffer_ring->loans != NULL && buffer_ring->free_ids != NULL;
     if (!sri_owner_is_forked(ring->owner_key)) {
-        for (uint32_t id = 0; id < buffer_ring->entries; id++) {
+        for (uint32_t id = 0; has_ids && id < buffer_ring->entries; id++) {
             if (buffer_ring->loans[id].slot != SRI_SLOT_NONE) {
                 return_buffer(buffer_ring, &buffer_ring->loans[id]);
             }
         }
-        ring->queue.backend->unmap(&buffer_ring->mapping); /* a child did not inherit it */
+        if (buffer_ring->memory != NULL) {
+            ring->queue.backend->unmap(&buffer_ring->mapping); /* a child did not inherit it */
+        }
     }
     let_pool_go(buffer_ring);
     buffer_ring->magic = 0;
@@ -261,22 +248,6 @@ static int fill(sr_buffer_ring *buffer_ring, uint32_t count) {
     return 0;
 }
 
-/* Undoes a creation that failed half-way. */
-static void discard(sr_buffer_ring *buffer_ring) {
-    const bool has_ids = buffer_ring->loans != NULL && buffer_ring->free_ids != NULL;
-    for (uint32_t id = 0; has_ids && id < buffer_ring->entries; id++) {
-        if (buffer_ring->loans[id].slot != SRI_SLOT_NONE) {
-            return_buffer(buffer_ring, &buffer_ring->loans[id]);
-        }
-    }
-    if (buffer_ring->memory != NULL) {
-        buffer_ring->ring->queue.backend->unmap(&buffer_ring->mapping);
-    }
-    sri_release(buffer_ring->loans);
-    sri_release(buffer_ring->free_ids);
-    sri_release(buffer_ring);
-}
-
 static int create(sr_ring *ring, sr_pool *pool, const sr_buffer_ring_options *options,
                   sr_buffer_ring **out_buffer_ring) {
     uint32_t group = 0;
@@ -288,7 +259,12 @@ static int create(sr_ring *ring, sr_pool *pool, const sr_buffer_ring_options *op
         return group < GROUPS_MAX ? -ENOMEM : SR_E_FULL;
     }
     *buffer_ring = (sr_buffer_ring){
-        .group = (uint16_t)group, .entries = options->entries, .ring = ring, .pool = pool};
+        .group = (uint16_t)group,
+        .entries = options->entries,
+        .ring = ring,
+        .pool = pool,
+        .starved.first = SRI_INDEX32_NONE,
+    };
     int code = bookkeeping_allocate(buffer_ring);
     if (code == 0) {
         code = fill(buffer_ring, options->fill);
@@ -299,7 +275,7 @@ static int create(sr_ring *ring, sr_pool *pool, const sr_buffer_ring_options *op
         code = code == -EINVAL ? SR_E_UNSUPPORTED : code;
     }
     if (code < 0) {
-        discard(buffer_ring);
+        end(buffer_ring);
         return code;
     }
     atomic_fetch_add(&pool->rings_attached, 1);

@@ -25,8 +25,7 @@ struct sr_buffer_ring {
     struct sri_loan *loans; /* by buffer id; slot SRI_SLOT_NONE: the id is free */
     uint16_t *free_ids;
     uint32_t free_id_count;
-    uint32_t starved_first; /* operations, first in, first out */
-    uint32_t starved_last;
+    struct sri_op_list starved; /* operations that found it empty */
     uint32_t starved_count;
     uint64_t taken_total;
     uint64_t starved_total;

@@ -42,7 +42,7 @@ static void take_back_unsent(sr_ring *ring) {
 
 /* Operations that wait, for room, other operations or buffers, are not in the kernel. */
 static void end_waiting(sr_ring *ring) {
-    ring->waiting_first = SRI_INDEX32_NONE;
+    ring->waiting.first = SRI_INDEX32_NONE;
     sri_buffer_rings_forget_starved(ring);
     for (uint32_t i = 0; i < ring->ops.count_max; i++) {
         struct sri_op *op = &ring->ops.list[i];

@@ -71,7 +71,7 @@ int sr_ring_next_deadline_ns(sr_ring *ring, uint64_t *out_left_ns) {
     if (code < 0) {
         return SRI_MISUSE(code, 0);
     }
-    if (sri_queue_unsent(&ring->queue) > 0 || ring->waiting_first != SRI_INDEX32_NONE ||
+    if (sri_queue_unsent(&ring->queue) > 0 || ring->waiting.first != SRI_INDEX32_NONE ||
         ring->cancels_unsent > 0) {
         return 0; /* now: something is to be sent */
     }

@@ -237,6 +237,42 @@ static inline void sri_op_release(struct sri_ops *ops, struct sri_op *op) {
     ops->free_stack[ops->free_count++] = (uint32_t)(op - ops->list);
 }
 
+/* Operations that wait for the same thing, first in, first out; linked by sri_op_next(). */
+struct sri_op_list {
+    uint32_t first; /* SRI_INDEX32_NONE: the list is empty */
+    uint32_t last;
+};
+
+static inline void sri_op_list_append(struct sri_ops *ops, struct sri_op_list *list,
+                                      struct sri_op *op) {
+    const uint32_t index = (uint32_t)(op - ops->list);
+    *sri_op_next(op) = SRI_INDEX32_NONE;
+    if (list->first == SRI_INDEX32_NONE) {
+        list->first = index;
+    } else {
+        *sri_op_next(&ops->list[list->last]) = index;
+    }
+    list->last = index;
+}
+
+/* Takes an operation out that is in the list; quick for the first. */
+static inline void sri_op_list_remove(struct sri_ops *ops, struct sri_op_list *list,
+                                      struct sri_op *op) {
+    const uint32_t index = (uint32_t)(op - ops->list);
+    uint32_t previous = SRI_INDEX32_NONE;
+    uint32_t *link = &list->first;
+    while (*link != index) {
+        SR_CHECK(*link != SRI_INDEX32_NONE);
+        previous = *link;
+        link = sri_op_next(&ops->list[previous]);
+    }
+    *link = *sri_op_next(op);
+    if (list->last == index) {
+        list->last = previous;
+    }
+    *sri_op_next(op) = SRI_INDEX32_NONE;
+}
+
 void sri_ops_free_outputs(struct sri_ops *ops);
 
 static inline uint32_t sri_ops_in_use(const struct sri_ops *ops) {

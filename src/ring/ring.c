@@ -163,7 +163,7 @@ void sri_ring_free(sr_ring *ring) {
 
 static int ring_init(sr_ring *ring, const sr_ring_options *options) {
     ring->owner_key = sri_owner_key();
-    ring->waiting_first = SRI_INDEX32_NONE;
+    ring->waiting.first = SRI_INDEX32_NONE;
     ring->plain_opcode_max = SR_OP_WRITE;
     ring->event_fd = -1;
     ring->drain_timeout_ns = options->drain_timeout_ns;

@@ -72,9 +72,8 @@ struct sr_ring {
     struct sri_queue queue;
     uint64_t refused_total; /* operations that had a handle when their request was refused */
     uint8_t *fixed_buffer_used;
-    uint32_t waiting_first; /* operations that wait for room in the queue, first in, first out */
-    uint32_t waiting_last;
-    int32_t plain_opcode_max; /* up to this opcode requests may go the short way; -1: none may */
+    struct sri_op_list waiting; /* operations that wait for room in the queue */
+    int32_t plain_opcode_max;   /* up to this opcode requests may go the short way; -1: none may */
     sr_buffer_ring *buffer_rings;
     uint32_t starved_count;          /* operations, not abandoned ones, that wait for a buffer */
     int event_fd;                    /* -1: none */

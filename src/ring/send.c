@@ -34,20 +34,13 @@ bool sri_ring_send_full(sr_ring *ring) {
 }
 
 void sri_op_wait_for_room(sr_ring *ring, struct sri_op *op) {
-    const uint32_t index = sri_op_index(&ring->ops, op);
     sri_op_move(op, SRI_OP_WAITING);
-    *sri_op_next(op) = SRI_INDEX32_NONE;
-    if (ring->waiting_first == SRI_INDEX32_NONE) {
-        ring->waiting_first = index;
-    } else {
-        *sri_op_next(&ring->ops.list[ring->waiting_last]) = index;
-    }
-    ring->waiting_last = index;
+    sri_op_list_append(&ring->ops, &ring->waiting, op);
 }
 
 void sri_op_send_or_wait(sr_ring *ring, struct sri_op *op) {
     /* Nobody passes those that wait already. */
-    if (ring->waiting_first == SRI_INDEX32_NONE && sri_ring_make_room(ring)) {
+    if (ring->waiting.first == SRI_INDEX32_NONE && sri_ring_make_room(ring)) {
         if (op->state != SRI_OP_FLYING) {
             sri_op_move(op, SRI_OP_FLYING);
         }
@@ -55,11 +48,6 @@ void sri_op_send_or_wait(sr_ring *ring, struct sri_op *op) {
     } else {
         sri_op_wait_for_room(ring, op);
     }
-}
-
-static void waiting_pop(sr_ring *ring, struct sri_op *op) {
-    ring->waiting_first = *sri_op_next(op);
-    *sri_op_next(op) = SRI_INDEX32_NONE;
 }
 
 static void send_cancels(sr_ring *ring) {
@@ -80,14 +68,14 @@ void sri_ring_send_waiting(sr_ring *ring) {
     if (SRI_UNLIKELY(ring->cancels_unsent > 0)) {
         send_cancels(ring);
     }
-    while (SRI_UNLIKELY(ring->waiting_first != SRI_INDEX32_NONE) &&
+    while (SRI_UNLIKELY(ring->waiting.first != SRI_INDEX32_NONE) &&
            ring->completions_count < ring->completions_max) {
-        struct sri_op *op = &ring->ops.list[ring->waiting_first];
+        struct sri_op *op = &ring->ops.list[ring->waiting.first];
         if ((op->flags & SRI_OP_CANCEL_ASKED) != 0 && op->opcode != SR_OP_CLOSE) {
-            waiting_pop(ring, op);
+            sri_op_list_remove(&ring->ops, &ring->waiting, op);
             sri_op_finish(ring, op, -ECANCELED);
         } else if (sri_ring_make_room(ring)) {
-            waiting_pop(ring, op);
+            sri_op_list_remove(&ring->ops, &ring->waiting, op);
             sri_op_move(op, SRI_OP_FLYING);
             sri_op_send(ring, op);
         } else {
