@@ -232,7 +232,9 @@ static int bookkeeping_allocate(sr_buffer_ring *buffer_ring) {
     const struct sri_map_options options = {
         .size_bytes = whole_pages, .alignment_bytes = SRI_PAGE_BYTES, .view_of = -1};
     const int code = backend->map(&options, &buffer_ring->mapping);
-    buffer_ring->memory = buffer_ring->mapping.base;
+    if (code == 0) {
+        buffer_ring->memory = buffer_ring->mapping.base;
+    }
     return code;
 }
 
