@@ -379,6 +379,42 @@ SR_API SR_MUST_USE int sr_ring_create(const sr_ring_options *options, sr_ring **
  */
 SR_API int sr_ring_destroy(sr_ring **ring);
 
+/**
+ * sr_ring_release() - give a ring up, for another thread to adopt
+ *
+ * The ring must be at rest: no operation in flight, armed and abandoned ones included. The kernel's
+ * ring is closed, everything else stays as it is: files and their handles, buffers in buffer rings,
+ * messages in the inbox (sr_inbox_post() goes on), the event descriptor. Pools that only this ring
+ * is attached to, and that the caller owns, go along: nobody acquires of them until the adopter
+ * does. Other pools, and buffers that the caller holds, stay with the caller.
+ *
+ * Until it is adopted every call but sr_ring_adopt(), sr_ring_destroy(), sr_ring_thread() and
+ * sr_inbox_post() is SR_E_WRONG_THREAD.
+ *
+ * Return:  0, SR_E_IN_FLIGHT, SR_E_STATE (inside of a callback; or a buffer ring's pool is attached
+ *          to another ring too), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. On failure nothing
+ *          has changed.
+ * Thread:  the owner, for the last time.     Blocks: never; for the kernel to end the inbox's read.
+ */
+SR_API SR_MUST_USE int sr_ring_release(sr_ring *ring);
+
+/**
+ * sr_ring_adopt() - become the owner of a ring that another thread has released
+ *
+ * Makes the kernel's ring anew, with the options the ring was created with, and registers what it
+ * had: files in their fixed slots, buffer rings with the buffers in them, restrictions, the event
+ * descriptor (the same number), and the memory of attached pools where RLIMIT_MEMLOCK allows
+ * (sr_ring_get_stats() tells). The backend is chosen as by sr_ring_create(). Of several threads
+ * that try one gets the ring.
+ *
+ * Return:  0, SR_E_STATE (it has an owner), SR_E_OBJECT, SR_E_FORKED, -ENOMEM, -EMFILE, or the
+ *          kernel's code for the set-up or a registration. On failure the ring is still released,
+ *          and as it was.
+ * Thread:  any; the owner from now on.     Blocks: while the kernel pins the pages.
+ * Kernel:  as sr_ring_create(), sr_file_adopt(), sr_buffer_ring_create(), sr_ring_attach_pool().
+ */
+SR_API SR_MUST_USE int sr_ring_adopt(sr_ring *ring);
+
 /** sr_ring_thread() - the thread that owns @ring, for sr_buffer_transfer(); zero if it is not a
  * ring. */
 SR_API sr_thread sr_ring_thread(const sr_ring *ring);

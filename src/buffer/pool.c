@@ -107,7 +107,7 @@ int sr_pool_destroy(sr_pool **pool) {
         return SRI_MISUSE(SR_E_OBJECT, 0);
     }
     const bool forked = sri_pool_is_forked(gone);
-    if (!forked && gone->owner_key != sri_owner_key() && sri_owner_is_alive(gone->owner_key)) {
+    if (!forked && !sri_pool_is_mine(gone) && sri_owner_is_alive(gone->owner_key)) {
         return SRI_MISUSE(SR_E_WRONG_THREAD, 0);
     }
     if (atomic_load(&gone->rings_attached) != 0) {
@@ -158,7 +158,7 @@ static inline int owner_check(const sr_pool *pool) {
     if (!sri_pool_is_valid(pool)) {
         return SR_E_OBJECT;
     }
-    if (SRI_UNLIKELY(pool->owner_key != sri_owner_key())) {
+    if (SRI_UNLIKELY(!sri_pool_is_mine(pool))) {
         return sri_owner_error(pool->owner_key);
     }
     return 0;
@@ -217,7 +217,7 @@ static inline int acquire(sr_pool *pool, uint32_t account, sr_buffer *out_buffer
     pool->free_first = slot->next;
     slot->handle = handle;
     slot->account = account;
-    atomic_store_explicit(&slot->holder_key, pool->owner_key, memory_order_relaxed);
+    atomic_store_explicit(&slot->holder_key, sri_owner_key(), memory_order_relaxed);
     sri_slot_move(slot, SRI_SLOT_HELD);
     out_buffer->bits = handle;
     if (SRI_UNLIKELY(pool->canaries)) {
@@ -285,7 +285,7 @@ static SRI_COLD int guard_on_release(sr_pool *pool, const struct sri_slot *slot)
 }
 
 void sri_pool_give_up(sr_pool *pool, struct sri_slot *slot) {
-    if (pool->owner_key == sri_owner_key()) {
+    if (sri_pool_is_mine(pool)) {
         slot_reclaim(pool, slot);
     } else {
         atomic_fetch_add_explicit(&pool->released_remote_total, 1, memory_order_relaxed);
@@ -322,7 +322,7 @@ static inline int release(sr_pool *pool, sr_buffer buffer) {
     const int code = SRI_UNLIKELY(pool->canaries) ? guard_on_release(pool, slot) : 0;
     atomic_store_explicit(&slot->holder_key, 0, memory_order_relaxed);
     sri_slot_move(slot, SRI_SLOT_FREE);
-    if (SRI_LIKELY(pool->owner_key == sri_owner_key())) {
+    if (SRI_LIKELY(sri_pool_is_mine(pool))) {
         slot_reclaim(pool, slot);
     } else {
         release_remotely(pool, slot);

@@ -55,8 +55,8 @@ struct sr_pool {
     bool watches_loans;  /* one of these, or valgrind wants to know what the kernel writes */
     uint32_t free_first; /* last in, first out: warm in the caches */
     uint32_t slot_count;
-    uint64_t owner_key;
-    size_t size_bytes; /* of one buffer */
+    _Atomic uint64_t owner_key; /* changes when the pool goes along with its ring */
+    size_t size_bytes;          /* of one buffer */
     size_t stride_bytes;
     char *base;
     struct sri_slot *slots;
@@ -83,6 +83,11 @@ struct sr_pool {
 
 static inline bool sri_pool_is_valid(const sr_pool *pool) {
     return pool != NULL && pool->magic == SRI_POOL_MAGIC;
+}
+
+/* Whether the calling thread owns the pool. Relaxed: only that thread itself can have stored it. */
+static inline bool sri_pool_is_mine(const sr_pool *pool) {
+    return atomic_load_explicit(&pool->owner_key, memory_order_relaxed) == sri_owner_key();
 }
 
 static inline bool sri_pool_is_forked(const sr_pool *pool) {

@@ -116,6 +116,52 @@ void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op) {
     ring->starved_count--;
 }
 
+/* ---- when the ring moves ---------------------------------------------------------------------
+ */
+
+uint32_t sri_buffer_rings_of(const sr_ring *ring, const sr_pool *pool) {
+    uint32_t count = 0;
+    for (const sr_buffer_ring *each = ring->buffer_rings; each != NULL; each = each->next) {
+        count += each->pool == pool;
+    }
+    return count;
+}
+
+void sri_buffer_rings_take_over(sr_ring *ring, uint64_t owner_key) {
+    for (sr_buffer_ring *each = ring->buffer_rings; each != NULL; each = each->next) {
+        for (uint32_t id = 0; id < each->entries; id++) {
+            if (each->loans[id].slot != SRI_SLOT_NONE) {
+                struct sri_slot *slot = &each->pool->slots[each->loans[id].slot];
+                atomic_store_explicit(&slot->holder_key, owner_key, memory_order_relaxed);
+            }
+        }
+    }
+}
+
+static int register_again(sr_buffer_ring *buffer_ring) {
+    const struct sri_queue *queue = &buffer_ring->ring->queue;
+    const sr_pool *pool = buffer_ring->pool;
+    buffer_ring->tail = 0; /* where a new registration begins to take */
+    for (uint32_t id = 0; id < buffer_ring->entries; id++) {
+        if (buffer_ring->loans[id].slot != SRI_SLOT_NONE) {
+            publish(buffer_ring, pool->slots[buffer_ring->loans[id].slot].kernel_memory,
+                    (uint32_t)pool->size_bytes, (uint16_t)id);
+        }
+    }
+    atomic_store_explicit((_Atomic uint16_t *)&buffer_ring->memory->tail, buffer_ring->tail,
+                          memory_order_release);
+    return queue->backend->queue_add_buffer_ring(&buffer_ring->ring->queue, buffer_ring->group,
+                                                 buffer_ring->memory, buffer_ring->entries);
+}
+
+int sri_buffer_rings_register(sr_ring *ring) {
+    int code = 0;
+    for (sr_buffer_ring *each = ring->buffer_rings; each != NULL && code == 0; each = each->next) {
+        code = register_again(each);
+    }
+    return code;
+}
+
 /* ---- when the ring goes ----------------------------------------------------------------------
  */
 

@@ -46,6 +46,16 @@ int sri_buffer_ring_put(sr_buffer_ring *buffer_ring, sr_buffer buffer);
 void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op);
 void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op);
 
+/* -- when the ring moves ------------------------------------------------------------------------
+ */
+
+/* How many buffer rings of @ring receive into @pool. */
+uint32_t sri_buffer_rings_of(const sr_ring *ring, const sr_pool *pool);
+/* The buffers in them are the new owner's. */
+void sri_buffer_rings_take_over(sr_ring *ring, uint64_t owner_key);
+/* Registers them with a new queue, with the buffers that they hold. */
+int sri_buffer_rings_register(sr_ring *ring);
+
 /* -- when the ring goes -------------------------------------------------------------------------
  */
 

@@ -71,7 +71,7 @@ static void ask_cancels(sr_ring *ring) {
     }
 }
 
-static void cancel_wake(sr_ring *ring) {
+void sri_ring_cancel_wake(sr_ring *ring) {
     if (ring->wake_armed && sri_ring_make_room(ring)) {
         struct io_uring_sqe *sqe = sri_queue_next_sqe(&ring->queue);
         sri_sqe_cancel_to_uapi(sqe, sri_internal_user_data(SRI_INTERNAL_WAKE));
@@ -98,7 +98,7 @@ static void drain_step(sr_ring *ring, uint64_t timeout_ns) {
 static void drain(sr_ring *ring) {
     const struct sri_backend *backend = ring->queue.backend;
     ask_cancels(ring);
-    cancel_wake(ring);
+    sri_ring_cancel_wake(ring);
     const uint64_t start_ns = backend->now_ns();
     uint64_t passed_ns = 0;
     do {
@@ -148,7 +148,17 @@ static void destroy_in_child(sr_ring *ring) {
     close_files(ring, SRI_CLOSER_CHILD);
     sri_buffer_rings_end(ring);
     sri_ring_let_pools_go(ring);
-    ring->queue.backend->queue_close(&ring->queue, SRI_CLOSER_CHILD);
+    if (!ring->released) {
+        ring->queue.backend->queue_close(&ring->queue, SRI_CLOSER_CHILD);
+    }
+    sri_ring_free(ring);
+}
+
+/* Between two owners: there is no queue, and nothing is in flight. */
+static void destroy_released(sr_ring *ring) {
+    close_files(ring, SRI_CLOSER_OWNER);
+    sri_buffer_rings_end(ring);
+    sri_ring_let_pools_go(ring);
     sri_ring_free(ring);
 }
 
@@ -227,6 +237,17 @@ int sr_ring_destroy(sr_ring **ring) {
     const bool owner = gone->owner_key == sri_owner_key();
     if (!owner && sri_owner_is_alive(gone->owner_key)) {
         return SRI_MISUSE(SR_E_WRONG_THREAD, 0);
+    }
+    if (gone->owner_key == sri_owner_nobody()) {
+        if (sri_owner_key_make() == 0) {
+            return -ENOMEM;
+        }
+        if (!sri_ring_claim(gone)) {
+            return SRI_MISUSE(SR_E_WRONG_THREAD, 0); /* another one has just adopted it */
+        }
+        *ring = NULL;
+        destroy_released(gone);
+        return 0;
     }
     if (gone->in_callback) {
         return SRI_MISUSE(SR_E_STATE, 0);

@@ -20,6 +20,7 @@ enum sleep { AWAKE = 0, IN_KERNEL = 1, IN_EVENT_LOOP = 2 };
 struct sri_inbox {
     struct cell *cells;
     uint64_t mask;
+    const struct sri_backend *backend; /* writers do not look at the ring's queue: it may move */
     int wakeup_fd;
     uint64_t read_position;
     char apart[64]; /* writers share what follows */
@@ -42,6 +43,7 @@ int sri_inbox_create(sr_ring *ring, uint32_t entries) {
     }
     inbox->cells = cells;
     inbox->mask = entries - 1;
+    inbox->backend = ring->queue.backend;
     inbox->wakeup_fd = fd;
     ring->inbox = inbox;
     return 0;
@@ -154,8 +156,7 @@ static int post(sr_ring *ring, uint64_t tag, void *ctx) {
     if (atomic_load(&inbox->owner_sleeps) != AWAKE) {
         const uint32_t where = atomic_exchange(&inbox->owner_sleeps, AWAKE);
         if (where != AWAKE) {
-            ring->queue.backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd
-                                                                 : ring->event_fd);
+            inbox->backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd : ring->event_fd);
         }
     }
     return 0;

@@ -408,11 +408,8 @@ static uint32_t share_of_messages(sr_ring *ring) {
     return (ring->completions_max + ring->odd_place_is_message) / 2;
 }
 
-void sri_ring_reap(sr_ring *ring) {
+void sri_ring_reap_queue(sr_ring *ring) {
     uint32_t ready = sri_queue_ready(&ring->queue);
-    if (SRI_UNLIKELY(ring->inbox != NULL)) {
-        sri_inbox_deliver(ring, ready > 0 ? share_of_messages(ring) : ring->completions_max);
-    }
     if (ready == 0) {
         return; /* nothing to give back to the kernel either */
     }
@@ -425,4 +422,12 @@ void sri_ring_reap(sr_ring *ring) {
         }
     }
     sri_queue_release_cqes(&ring->queue);
+}
+
+void sri_ring_reap(sr_ring *ring) {
+    if (SRI_UNLIKELY(ring->inbox != NULL)) {
+        const bool both = sri_queue_ready(&ring->queue) > 0;
+        sri_inbox_deliver(ring, both ? share_of_messages(ring) : ring->completions_max);
+    }
+    sri_ring_reap_queue(ring);
 }

@@ -14,9 +14,6 @@
 #define CQ_RESERVE          64u
 #define FIXED_FILES_MAX     32768u
 #define COMPLETIONS_DEFAULT 256u
-/* Room for pools larger than the 1 GiB that one fixed buffer may have. */
-#define FIXED_BUFFERS_EXTRA    64u
-#define FIXED_BUFFER_BYTES_MAX ((size_t)1 << 30)
 
 static uint32_t power_of_two_from(uint32_t value) {
     uint32_t power = 1;
@@ -72,7 +69,7 @@ static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
     ring->pools_max = (uint8_t)options->pools_max;
     ring->pools = sri_allocate(ring->pools_max, sizeof *ring->pools);
     ring->fixed_buffer_used =
-        sri_allocate(ring->pools_max + FIXED_BUFFERS_EXTRA, sizeof *ring->fixed_buffer_used);
+        sri_allocate(ring->pools_max + SRI_FIXED_BUFFERS_EXTRA, sizeof *ring->fixed_buffer_used);
     ring->completions_max = options->completions_max;
     ring->completions = sri_allocate(ring->completions_max, sizeof *ring->completions);
     ring->deadlines.count_max = options->ops_max;
@@ -85,7 +82,8 @@ static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
 }
 
 /* What a locked-down ring lets through: the operations listed, and what the library needs. */
-static int restrict_to(sr_ring *ring, const sr_ring_options *options, uint8_t *uapi_allowed) {
+static int restrict_to(sr_ring *ring, const sr_ring_options *options) {
+    uint8_t *uapi_allowed = ring->setup.uapi_allowed;
     memset(ring->op_refused, 1, sizeof ring->op_refused);
     ring->op_refused[SR_OP_CLOSE] = 0; /* or files could never be closed */
     for (uint32_t i = 0; i < options->ops_allowed_count; i++) {
@@ -111,31 +109,33 @@ _Static_assert(SR_BACKEND_URING == (int)SRI_BACKEND_URING &&
                    SR_BACKEND_FALLBACK == (int)SRI_BACKEND_FALLBACK,
                "public names of the seam's numbers");
 
-static int queue_open(sr_ring *ring, const sr_ring_options *options) {
-    uint8_t uapi_allowed[256] = {0};
+/* What the queue is made of, now and whenever the ring is adopted. */
+static int setup_choose(sr_ring *ring, const sr_ring_options *options) {
+    struct sri_ring_setup *setup = &ring->setup;
     const bool restricted = options->ops_allowed != NULL;
-    const bool any = options->backend == SR_BACKEND_ANY;
-    const struct sri_backend *backend =
-        any ? sri_backend() : sri_backend_of((enum sri_backend_kind)options->backend);
-    const uint32_t sq_entries = power_of_two_from(options->entries);
-    const struct sri_queue_config config = {
-        .sq_entries = sq_entries,
+    setup->backend = options->backend;
+    setup->config = (struct sri_queue_config){
+        .sq_entries = power_of_two_from(options->entries),
         .cq_entries = options->cq_entries,
         .ops_max = options->ops_max,
         .fixed_files = options->fixed_files,
-        .fixed_buffers = ring->pools_max + FIXED_BUFFERS_EXTRA,
+        .fixed_buffers = ring->pools_max + SRI_FIXED_BUFFERS_EXTRA,
         .workers_max = options->workers_max,
-        .ops_allowed = restricted ? uapi_allowed : NULL,
+        .ops_allowed = restricted ? setup->uapi_allowed : NULL,
     };
-    int code = restricted ? restrict_to(ring, options, uapi_allowed) : 0;
-    if (code < 0) {
-        return code;
-    }
-    code = backend->queue_open(backend, &config, &ring->queue);
+    return restricted ? restrict_to(ring, options) : 0;
+}
+
+int sri_ring_open_queue(sr_ring *ring) {
+    const struct sri_ring_setup *setup = &ring->setup;
+    const bool any = setup->backend == SR_BACKEND_ANY;
+    const struct sri_backend *backend =
+        any ? sri_backend() : sri_backend_of((enum sri_backend_kind)setup->backend);
+    int code = backend->queue_open(backend, &setup->config, &ring->queue);
     const struct sri_backend *instead = any && code < 0 ? sri_backend_instead(backend, code) : NULL;
+    ring->stats.backend_error = instead != NULL ? code : 0;
     if (instead != NULL) {
-        ring->stats.backend_error = code;
-        code = instead->queue_open(instead, &config, &ring->queue);
+        code = instead->queue_open(instead, &setup->config, &ring->queue);
     }
     if (code < 0) {
         ring->queue.backend = NULL;
@@ -145,7 +145,9 @@ static int queue_open(sr_ring *ring, const sr_ring_options *options) {
 
 void sri_ring_free(sr_ring *ring) {
     if (ring->queue.backend != NULL) {
-        (void)ring->queue.backend->fd_close(ring->queue.lifeline); /* a pipe: cannot fail */
+        if (ring->queue.lifeline >= 0) {
+            (void)ring->queue.backend->fd_close(ring->queue.lifeline); /* a pipe: cannot fail */
+        }
         if (ring->event_fd >= 0) {
             (void)ring->queue.backend->fd_close(ring->event_fd); /* an eventfd: no more can it */
         }
@@ -172,7 +174,10 @@ static int ring_init(sr_ring *ring, const sr_ring_options *options) {
     ring->trace_ctx = options->trace_ctx;
     int code = parts_allocate(ring, options);
     if (code == 0) {
-        code = queue_open(ring, options);
+        code = setup_choose(ring, options);
+    }
+    if (code == 0) {
+        code = sri_ring_open_queue(ring);
     }
     if (code < 0) {
         return code;
@@ -216,147 +221,6 @@ int sr_ring_create(const sr_ring_options *options, sr_ring **out_ring) {
 
 sr_thread sr_ring_thread(const sr_ring *ring) {
     return (sr_thread){sri_ring_is_valid(ring) ? ring->owner_key : 0};
-}
-
-/* ---- pools ------------------------------------------------------------------------------------
- */
-
-/* First of @count consecutive free fixed buffers, or UINT32_MAX. */
-static uint32_t fixed_buffers_find(const sr_ring *ring, uint32_t count) {
-    uint32_t run = 0;
-    for (uint32_t i = 0; i < ring->queue.fixed_buffers; i++) {
-        run = ring->fixed_buffer_used[i] == 0 ? run + 1 : 0;
-        if (run == count) {
-            return i + 1 - count;
-        }
-    }
-    return UINT32_MAX;
-}
-
-static void fixed_buffers_clear(sr_ring *ring, uint32_t first, uint32_t count) {
-    for (uint32_t i = first; i < first + count; i++) {
-        /* A buffer that cannot be cleared stays pinned, and its place unused, until the ring goes.
-         */
-        ring->fixed_buffer_used[i] =
-            ring->queue.backend->queue_set_buffer(&ring->queue, i, NULL, 0) != 0;
-    }
-}
-
-/* Registers the memory of a pool. Returns 0 or why it stays plain. */
-static int pool_register(sr_ring *ring, struct sri_ring_pool *place) {
-    const sr_pool *pool = place->pool;
-    const uint32_t per_buffer = (uint32_t)(FIXED_BUFFER_BYTES_MAX / pool->stride_bytes) > 0
-                                    ? (uint32_t)(FIXED_BUFFER_BYTES_MAX / pool->stride_bytes)
-                                    : 1;
-    const uint32_t count = (pool->slot_count + per_buffer - 1) / per_buffer;
-    const uint32_t first = fixed_buffers_find(ring, count);
-    if (ring->queue.fixed_buffers == 0) {
-        return ring->queue.fixed_buffers_error;
-    }
-    if (first == UINT32_MAX) {
-        return SR_E_FULL;
-    }
-
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t slot = i * per_buffer;
-        const uint32_t slots =
-            pool->slot_count - slot < per_buffer ? pool->slot_count - slot : per_buffer;
-        /* Without what follows the last slot: its stride may pass 1 GiB. */
-        const size_t bytes = (size_t)(slots - 1) * pool->stride_bytes + pool->size_bytes;
-        const int code = ring->queue.backend->queue_set_buffer(
-            &ring->queue, first + i, pool->slots[slot].kernel_memory, bytes);
-        if (code < 0) {
-            fixed_buffers_clear(ring, first, i);
-            return code;
-        }
-        ring->fixed_buffer_used[first + i] = 1;
-    }
-    place->buffer_first = first;
-    place->buffer_count = count;
-    place->slots_per_buffer = per_buffer;
-    return 0;
-}
-
-static void let_pool_go(const struct sri_ring_pool *place) {
-    atomic_fetch_sub(&place->pool->rings_registered, place->buffer_count > 0);
-    atomic_fetch_sub(&place->pool->rings_attached, 1);
-}
-
-void sri_ring_let_pools_go(sr_ring *ring) {
-    for (uint32_t i = 0; i < ring->pools_max && !ring->pools_let_go; i++) {
-        if (ring->pools[i].pool != NULL) {
-            let_pool_go(&ring->pools[i]);
-        }
-    }
-    ring->pools_let_go = true;
-}
-
-static struct sri_ring_pool *place_of(sr_ring *ring, const sr_pool *pool) {
-    for (uint32_t i = 0; i < ring->pools_max; i++) {
-        if (ring->pools[i].pool == pool) {
-            return &ring->pools[i];
-        }
-    }
-    return NULL;
-}
-
-static int pool_call_check(const sr_ring *ring, const sr_pool *pool) {
-    const int code = sri_ring_check(ring);
-    if (code < 0) {
-        return code;
-    }
-    if (!sri_pool_is_valid(pool)) {
-        return SR_E_OBJECT;
-    }
-    return ring->in_callback ? SR_E_STATE : 0;
-}
-
-int sr_ring_attach_pool(sr_ring *ring, sr_pool *pool) {
-    int code = pool_call_check(ring, pool);
-    if (code == 0 && place_of(ring, pool) != NULL) {
-        code = SR_E_STATE;
-    }
-    if (code < 0) {
-        return SRI_MISUSE(code, 0);
-    }
-    struct sri_ring_pool *place = place_of(ring, NULL);
-    if (place == NULL) {
-        return SR_E_FULL;
-    }
-    *place = (struct sri_ring_pool){.pool = pool};
-    if (pool->protects) {
-        ring->watches_submits |= SRI_WATCH_LOANS;
-    }
-    atomic_fetch_add(&pool->rings_attached, 1);
-    /* Pages that are replaced after they were pinned would leave the kernel with the old ones.
-     * Counted first and looked at second, here and in the request, so that one of the two sees the
-     * other. */
-    atomic_fetch_add(&pool->rings_registered, 1);
-    code =
-        atomic_load(&pool->discards_in_flight) == 0 ? pool_register(ring, place) : SR_E_IN_FLIGHT;
-    if (code < 0) {
-        atomic_fetch_sub(&pool->rings_registered, 1);
-        ring->stats.register_error = code;
-    }
-    return code == 0 ? 1 : 0;
-}
-
-int sr_ring_detach_pool(sr_ring *ring, sr_pool *pool) {
-    int code = pool_call_check(ring, pool);
-    struct sri_ring_pool *place = code == 0 ? place_of(ring, pool) : NULL;
-    if (code == 0 && place == NULL) {
-        code = SR_E_STATE;
-    }
-    if (code == 0 && place->op_count > 0) {
-        code = SR_E_IN_FLIGHT;
-    }
-    if (code < 0) {
-        return SRI_MISUSE(code, 0);
-    }
-    fixed_buffers_clear(ring, place->buffer_first, place->buffer_count);
-    let_pool_go(place);
-    *place = (struct sri_ring_pool){0};
-    return 0;
 }
 
 /* ---- stats ------------------------------------------------------------------------------------

@@ -40,9 +40,20 @@ struct sri_ring_pool {
     uint32_t buffer_first; /* fixed buffers with its memory */
     uint32_t buffer_count; /* 0: plain */
     uint32_t slots_per_buffer;
+    bool goes_along; /* with the released ring: its next owner owns the pool */
 };
 
 struct sri_inbox;
+
+/* Room for pools larger than the 1 GiB that one fixed buffer may have. */
+#define SRI_FIXED_BUFFERS_EXTRA 64u
+
+/* What the ring's queue is made of, the first time and when another thread adopts the ring. */
+struct sri_ring_setup {
+    struct sri_queue_config config;
+    uint32_t backend;          /* enum sr_backend, as asked for */
+    uint8_t uapi_allowed[256]; /* with restrictions: config.ops_allowed points here */
+};
 
 enum {
     SRI_WATCH_TRACE = 1u << 0, /* the trace hook */
@@ -58,7 +69,9 @@ struct sr_ring {
     uint8_t watches_submits; /* SRI_WATCH_*: who wants to know of each submit */
     uint8_t pool_last;
     uint8_t pools_max;
-    uint64_t owner_key;
+    bool released; /* no thread owns it, and its queue is closed */
+    /* Changes when the ring moves; other threads may look at it. */
+    _Atomic uint64_t owner_key;
     struct sri_ring_pool *pools;
     sr_completion *completions;
     uint32_t completions_max;
@@ -85,6 +98,7 @@ struct sr_ring {
     uint64_t cancel_again_ns; /* when to ask again; 0: no need */
     uint64_t bytes_quarantined;
     sr_ring_stats stats; /* the counters in it; the rest is filled when asked */
+    struct sri_ring_setup setup;
     /* Of a destroyed ring. */
     struct sr_ring *quarantine_next;
     uint32_t quarantine_ops;
@@ -103,8 +117,9 @@ static inline int sri_ring_check(const sr_ring *ring) {
     if (SRI_UNLIKELY(!sri_ring_is_valid(ring))) {
         return SR_E_OBJECT;
     }
-    if (SRI_UNLIKELY(ring->owner_key != sri_owner_key())) {
-        return sri_owner_error(ring->owner_key);
+    const uint64_t owner_key = atomic_load_explicit(&ring->owner_key, memory_order_relaxed);
+    if (SRI_UNLIKELY(owner_key != sri_owner_key())) {
+        return sri_owner_error(owner_key);
     }
     return 0;
 }
@@ -154,12 +169,21 @@ static inline uint32_t sri_ring_fixed_buffer(const struct sri_ring_pool *place, 
                                     : place->buffer_first + slot / place->slots_per_buffer;
 }
 
+/* Opens ring->queue as ring->setup says. On failure the queue has no backend. */
+int sri_ring_open_queue(sr_ring *ring);
+/* Frees everything; nothing may be in flight, the queue is closed. */
+void sri_ring_free(sr_ring *ring);
+
+/* -- attach.c -----------------------------------------------------------------------------------
+ */
+
 /* Ends the attachment of all pools, once, as far as the pools know of it. What is lent of them must
  * be in quarantine. */
 void sri_ring_let_pools_go(sr_ring *ring);
-
-/* Frees everything; nothing may be in flight, the queue is closed. */
-void sri_ring_free(sr_ring *ring);
+/* The queue with the registrations is gone: all attached pools are plain. */
+void sri_ring_forget_registrations(sr_ring *ring);
+/* Registers the memory of all attached pools with a new queue, where the kernel agrees. */
+void sri_ring_register_pools(sr_ring *ring);
 
 /* -- send.c -------------------------------------------------------------------------------------
  */
@@ -188,6 +212,8 @@ void sri_ring_send_waiting(sr_ring *ring);
 
 /* Takes what has completed; stops when the array is full. */
 void sri_ring_reap(sr_ring *ring);
+/* The same without messages of the inbox. */
+void sri_ring_reap_queue(sr_ring *ring);
 /* What a completion brought, out of the kernel's hands. */
 struct sri_arrival {
     int64_t result;
@@ -265,9 +291,19 @@ void sri_quarantine_add(sr_ring *ring);
 /* -- destroy.c ----------------------------------------------------------------------------------
  */
 
+/* Asks for the end of the read that wakes the owner for messages, if it is in flight. */
+void sri_ring_cancel_wake(sr_ring *ring);
+
 /* Takes what has ended of a lingering ring, on its owner thread or after its end. When it has no
  * descriptors to wait for it is closed; true: and freed, because the kernel holds nothing.
  * *out_descriptors_closed: that came and that nobody wanted. */
 bool sri_ring_linger(sr_ring *ring, uint64_t *out_descriptors_closed);
+
+/* -- move.c -------------------------------------------------------------------------------------
+ */
+
+/* Makes the calling thread the owner of a released ring, and of what goes along with it; false if
+ * another one was faster. */
+bool sri_ring_claim(sr_ring *ring);
 
 #endif

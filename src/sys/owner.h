@@ -34,6 +34,11 @@ static inline uint64_t sri_owner_key(void) {
     return sri_owner_era() + sri_owner_token;
 }
 
+/* The key of what no thread of this process owns at the moment; no thread ever has it. */
+static inline uint64_t sri_owner_nobody(void) {
+    return sri_owner_era() + ((UINT64_C(1) << SRI_OWNER_ERA_SHIFT) - 1);
+}
+
 /* Makes sure that the calling thread and process have a key. Returns it, or 0 when memory is short.
  */
 uint64_t sri_owner_key_make(void);

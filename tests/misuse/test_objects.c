@@ -160,6 +160,14 @@ static long call_ring_thread(void *object) {
     return sr_ring_thread(object).bits != 0;
 }
 
+static long call_ring_release(void *object) {
+    return sr_ring_release(object);
+}
+
+static long call_ring_adopt(void *object) {
+    return sr_ring_adopt(object);
+}
+
 static long call_ring_submit(void *object) {
     sr_request request = SR_REQUEST_INIT;
     sr_op op = {1};
@@ -301,6 +309,8 @@ static const struct {
     {"sr_ring_detach_pool", RING, SR_E_OBJECT, SR_E_OBJECT, call_detach_ring},
     {"sr_ring_destroy", RING, 0, SR_E_OBJECT, call_ring_destroy},
     {"sr_ring_thread", RING, 0, 0, call_ring_thread},
+    {"sr_ring_release", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_release},
+    {"sr_ring_adopt", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_adopt},
     {"sr_ring_submit", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_submit},
     {"sr_ring_flush", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_flush},
     {"sr_ring_wait", RING, SR_E_OBJECT, SR_E_OBJECT, call_ring_wait},

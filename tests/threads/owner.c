@@ -7,9 +7,9 @@
 #include "check.h"
 
 #include "ring/ring.h"
-#include "sys/fallback.h"
 #include "support/baseline.h"
 #include "support/scale.h"
+#include "sys/fallback.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <safering/safering.h>
@@ -159,6 +159,36 @@ static int call_ring_stats(struct estate *estate) {
     return sr_ring_get_stats(estate->ring, &stats);
 }
 
+static int call_ring_release(struct estate *estate) {
+    return sr_ring_release(estate->ring);
+}
+
+static int call_event_fd(struct estate *estate) {
+    int fd = 0;
+    const int code = sr_ring_event_fd(estate->ring, &fd);
+    CHECK_EQ(fd, -1);
+    return code;
+}
+
+static int call_next_deadline(struct estate *estate) {
+    uint64_t left_ns = 1;
+    const int code = sr_ring_next_deadline_ns(estate->ring, &left_ns);
+    CHECK_EQ(left_ns, 0);
+    return code;
+}
+
+static int call_dispatch(struct estate *estate) {
+    const sr_completion *completions = NULL;
+    return sr_ring_dispatch(estate->ring, &completions);
+}
+
+static int call_buffer_ring_create(struct estate *estate) {
+    sr_buffer_ring *buffer_ring = NULL;
+    const int code = sr_buffer_ring_create(estate->ring, estate->pool, NULL, &buffer_ring);
+    CHECK(buffer_ring == NULL);
+    return code;
+}
+
 static int call_acquire(struct estate *estate) {
     sr_buffer buffer = {1};
     const int code = sr_pool_acquire(estate->pool, 1, &buffer);
@@ -222,6 +252,11 @@ static const struct call {
     {"sr_file_fd", call_file_fd},
     {"sr_file_detach", call_file_detach},
     {"sr_ring_get_stats", call_ring_stats},
+    {"sr_ring_release", call_ring_release},
+    {"sr_ring_event_fd", call_event_fd},
+    {"sr_ring_next_deadline_ns", call_next_deadline},
+    {"sr_ring_dispatch", call_dispatch},
+    {"sr_buffer_ring_create", call_buffer_ring_create},
     {"sr_pool_acquire", call_acquire},
     {"sr_pool_acquire_for", call_acquire_for},
     {"sr_pool_release", call_release},
@@ -750,9 +785,9 @@ static void a_sweep_that_waits_stops_nobody(void) {
     check_in_thread(open_and_exit, &addresses);
     /* A copy of the ring's descriptor keeps the kernel from ending the ring. */
     const struct sri_queue *queue = &estate.ring->queue;
-    const int copy = dup(queue->kind == SRI_BACKEND_FALLBACK
-                             ? ((struct sri_fallback *)queue->state)->lifeline_fd
-                             : ((struct io_uring *)queue->state)->ring_fd);
+    const int copy =
+        dup(queue->kind == SRI_BACKEND_FALLBACK ? ((struct sri_fallback *)queue->state)->lifeline_fd
+                                                : ((struct io_uring *)queue->state)->ring_fd);
     CHECK(copy >= 0);
     CHECK_EQ(sr_ring_destroy(&estate.ring), SR_E_IN_FLIGHT);
     const pthread_t thread = check_thread_start(sweep_for_long, &left);
