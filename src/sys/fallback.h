@@ -73,6 +73,7 @@ struct sri_worker {
     struct sri_worker *next;
     pthread_t thread;
     pid_t process;
+    size_t whole_bytes;     /* of the mapping */
     _Atomic bool has_ended; /* but for returning: a join takes no time */
 };
 

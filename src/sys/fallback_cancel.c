@@ -9,12 +9,15 @@
 #define FLAGS_KNOWN                                                                                \
     ((uint32_t)(IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ANY))
 
-static bool is_meant(const struct sri_job *cancel, const struct sri_job *job) {
-    const struct io_uring_sqe *sqe = &cancel->sqe;
-    if (job == cancel || job->state == SRI_JOB_FREE || job->state == SRI_JOB_OVERFLOWED ||
-        job->state == SRI_JOB_TAKEN) {
-        return false;
-    }
+/* Workers change it too. */
+static uint32_t state_of(struct sri_fallback *fallback, const struct sri_job *job) {
+    pthread_mutex_lock(&fallback->lock);
+    const uint32_t state = job->state;
+    pthread_mutex_unlock(&fallback->lock);
+    return state;
+}
+
+static bool names(const struct io_uring_sqe *sqe, const struct sri_job *job) {
     if (sqe->opcode == IORING_OP_POLL_REMOVE) {
         return job->sqe.opcode == IORING_OP_POLL_ADD && job->sqe.user_data == sqe->addr;
     }
@@ -22,9 +25,18 @@ static bool is_meant(const struct sri_job *cancel, const struct sri_job *job) {
         return true;
     }
     if ((sqe->cancel_flags & IORING_ASYNC_CANCEL_FD) != 0) {
-        return job->state != SRI_JOB_TIMED && job->sqe.fd == sqe->fd;
+        return job->sqe.opcode != IORING_OP_TIMEOUT && job->sqe.fd == sqe->fd;
     }
     return job->sqe.user_data == sqe->addr;
+}
+
+static bool is_meant(struct sri_fallback *fallback, const struct sri_job *cancel,
+                     const struct sri_job *job) {
+    if (job == cancel || !names(&cancel->sqe, job)) {
+        return false;
+    }
+    const uint32_t state = state_of(fallback, job);
+    return state != SRI_JOB_FREE && state != SRI_JOB_OVERFLOWED && state != SRI_JOB_TAKEN;
 }
 
 /* A queued one is taken from the workers. Whether it could be had. */
@@ -37,13 +49,6 @@ static bool take_from_workers(struct sri_fallback *fallback, struct sri_job *job
     }
     pthread_mutex_unlock(&fallback->lock);
     return is_queued;
-}
-
-static uint32_t state_of(struct sri_fallback *fallback, const struct sri_job *job) {
-    pthread_mutex_lock(&fallback->lock);
-    const uint32_t state = job->state;
-    pthread_mutex_unlock(&fallback->lock);
-    return state;
 }
 
 static int32_t cancel(struct sri_fallback *fallback, struct sri_job *job) {
@@ -92,7 +97,7 @@ int32_t sri_job_run_cancel(struct sri_fallback *fallback, const struct sri_job *
     }
     if (!all && (flags & IORING_ASYNC_CANCEL_FD) == 0) {
         struct sri_job *found = *sri_job_bucket(fallback, sqe->addr);
-        while (found != NULL && !is_meant(job, found)) {
+        while (found != NULL && !is_meant(fallback, job, found)) {
             found = found->bucket_next;
         }
         if (found == NULL) {
@@ -103,7 +108,7 @@ int32_t sri_job_run_cancel(struct sri_fallback *fallback, const struct sri_job *
         return code == 0 && counted ? 1 : code;
     }
     for (uint32_t i = 0; i < fallback->jobs_used; i++) {
-        if (is_meant(job, &fallback->jobs[i])) {
+        if (is_meant(fallback, job, &fallback->jobs[i])) {
             const int32_t one = cancel(fallback, &fallback->jobs[i]);
             count += one == 0;
             code = code == -ENOENT ? one : code;

@@ -15,17 +15,23 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#define PAGE_BYTES  ((size_t)4096)
-#define STACK_BYTES ((size_t)128 * 1024)
-#define WHOLE_BYTES (2 * PAGE_BYTES + STACK_BYTES)
+#define PAGE_BYTES ((size_t)4096)
+/* The thread-local memory of the whole program lies on a thread's stack, and nobody tells
+ * beforehand how much that is: the first size that a thread can be made with is used. */
+#define STACK_BYTES_MIN ((size_t)128 * 1024)
+#define STACK_BYTES_MAX ((size_t)64 * 1024 * 1024)
 
 /* Of closed queues. */
 static _Atomic(struct sri_worker *) late_workers;
+
+/* That was enough the last time. */
+static _Atomic size_t stack_bytes_enough = STACK_BYTES_MIN;
 
 /* ---- threads -------------------------------------------------------------------------------- */
 
 static int create_thread(struct sri_worker *worker, void *(*run)(void *)) {
     char *stack = (char *)worker + 2 * PAGE_BYTES;
+    const size_t stack_bytes = worker->whole_bytes - 2 * PAGE_BYTES;
     pthread_attr_t attributes;
     sigset_t all;
     sigset_t before;
@@ -35,7 +41,7 @@ static int create_thread(struct sri_worker *worker, void *(*run)(void *)) {
     }
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it */
-    code = pthread_attr_setstack(&attributes, stack, STACK_BYTES);
+    code = pthread_attr_setstack(&attributes, stack, stack_bytes);
     if (code == 0) {
         code = pthread_create(&worker->thread, &attributes, run, worker);
     }
@@ -44,26 +50,48 @@ static int create_thread(struct sri_worker *worker, void *(*run)(void *)) {
     return code;
 }
 
-struct sri_worker *sri_worker_start(struct sri_fallback *fallback, void *(*run)(void *worker)) {
-    char *whole = mmap(NULL, WHOLE_BYTES, PROT_READ | PROT_WRITE,
+static void unmap_worker(struct sri_worker *worker) {
+    const int failed = munmap(worker, worker->whole_bytes);
+    SR_CHECK(failed == 0);
+}
+
+/* Returns 0 or why there is no thread: EINVAL, the stack is too small. */
+static int start_with_stack(struct sri_fallback *fallback, void *(*run)(void *worker),
+                            size_t stack_bytes, struct sri_worker **out_worker) {
+    const size_t whole_bytes = 2 * PAGE_BYTES + stack_bytes;
+    char *whole = mmap(NULL, whole_bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (whole == MAP_FAILED) {
-        return NULL;
+        return errno;
     }
     struct sri_worker *worker = (struct sri_worker *)(void *)whole;
     worker->fallback = fallback;
     worker->process = getpid();
-    if (mprotect(whole + PAGE_BYTES, PAGE_BYTES, PROT_NONE) != 0 ||
-        create_thread(worker, run) != 0) {
-        (void)munmap(whole, WHOLE_BYTES); /* cannot fail on a range that was just mapped */
-        return NULL;
+    worker->whole_bytes = whole_bytes;
+    int code = mprotect(whole + PAGE_BYTES, PAGE_BYTES, PROT_NONE) != 0 ? errno : 0;
+    if (code == 0) {
+        code = create_thread(worker, run);
     }
-    return worker;
+    if (code != 0) {
+        unmap_worker(worker);
+        return code;
+    }
+    *out_worker = worker;
+    return 0;
 }
 
-static void unmap_worker(struct sri_worker *worker) {
-    const int failed = munmap(worker, WHOLE_BYTES);
-    SR_CHECK(failed == 0);
+struct sri_worker *sri_worker_start(struct sri_fallback *fallback, void *(*run)(void *worker)) {
+    struct sri_worker *worker = NULL;
+    size_t stack_bytes = atomic_load(&stack_bytes_enough);
+    int code = EINVAL;
+    while (code == EINVAL && stack_bytes <= STACK_BYTES_MAX) {
+        code = start_with_stack(fallback, run, stack_bytes, &worker);
+        if (code == 0) {
+            atomic_store(&stack_bytes_enough, stack_bytes);
+        }
+        stack_bytes *= 2;
+    }
+    return worker;
 }
 
 void sri_worker_join(struct sri_worker *worker) {

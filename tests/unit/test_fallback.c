@@ -13,6 +13,10 @@
 
 TestSuite(fallback, .timeout = 60);
 
+/* The thread-local memory of a program lies on the stacks of its threads, those of the workers too:
+ * what they run below blocks this thread instead if they cannot be had. */
+static _Thread_local char thread_local_megabyte[1 << 20] __attribute__((used));
+
 static sr_ring_options options_of(uint32_t backend) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
     options.backend = backend;
