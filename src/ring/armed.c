@@ -22,7 +22,7 @@ void sri_op_arm(sr_ring *ring, struct sri_op *op, const sr_request *request) {
 
 void sri_op_disarm(sr_ring *ring, const struct sri_op *op) {
     if ((op->flags & SRI_OP_SELECTS) != 0) {
-        op->armed.buffer_ring->op_count--;
+        sri_buffer_ring_op_ended(op->armed.buffer_ring);
     }
     if ((op->flags & SRI_OP_MULTISHOT) != 0) {
         ring->ops.armed_count--;

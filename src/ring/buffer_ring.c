@@ -49,11 +49,19 @@ static void lend(sr_buffer_ring *buffer_ring, sr_buffer buffer) {
     publish(buffer_ring, memory, (uint32_t)buffer_ring->pool->size_bytes, id);
 }
 
-static void feed_starved(sr_buffer_ring *buffer_ring) {
+static uint32_t lent_count(const sr_buffer_ring *buffer_ring) {
+    return buffer_ring->entries - buffer_ring->free_id_count;
+}
+
+/* There is one buffer more that may be unused: for the operation that has starved longest, or for
+ * the one that will be found to have starved before it came. */
+static void spare(sr_buffer_ring *buffer_ring) {
     if (buffer_ring->starved_count > 0) {
         struct sri_op *op = &buffer_ring->ring->ops.list[buffer_ring->starved.first];
         sri_buffer_ring_end_starving(buffer_ring->ring, op);
         sri_op_send_or_wait(buffer_ring->ring, op);
+    } else {
+        buffer_ring->spare_count++;
     }
 }
 
@@ -74,7 +82,7 @@ int sri_buffer_ring_put(sr_buffer_ring *buffer_ring, sr_buffer buffer) {
         return code;
     }
     lend(buffer_ring, (sr_buffer){slot->handle});
-    feed_starved(buffer_ring);
+    spare(buffer_ring);
     return code;
 }
 
@@ -92,6 +100,9 @@ sr_buffer sri_buffer_ring_take(sr_buffer_ring *buffer_ring, uint32_t id, uint32_
     const sr_buffer buffer = {quarantined ? 0 : slot->handle};
     sri_loan_end(buffer_ring->pool, &buffer_ring->loans[id], written_bytes);
     id_free(buffer_ring, id);
+    if (buffer_ring->spare_count > lent_count(buffer_ring)) {
+        buffer_ring->spare_count = lent_count(buffer_ring);
+    }
     buffer_ring->taken_total++;
     return buffer;
 }
@@ -107,6 +118,19 @@ void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op) {
     buffer_ring->starved_total++;
     ring->starved_count++;
     ring->stats.starved_total++;
+    if (buffer_ring->spare_count > 0) {
+        /* Each spare buffer is worth one try, so this comes to an end even if the kernel keeps one
+         * for an operation that does not complete. */
+        buffer_ring->spare_count--;
+        spare(buffer_ring);
+    }
+}
+
+void sri_buffer_ring_op_ended(sr_buffer_ring *buffer_ring) {
+    buffer_ring->op_count--;
+    if (buffer_ring->spare_count < lent_count(buffer_ring)) {
+        spare(buffer_ring);
+    }
 }
 
 void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op) {
@@ -176,7 +200,7 @@ void sri_buffer_rings_forget_starved(sr_ring *ring) {
 uint64_t sri_buffer_rings_bytes(const sr_ring *ring) {
     uint64_t bytes = 0;
     for (const sr_buffer_ring *each = ring->buffer_rings; each != NULL; each = each->next) {
-        bytes += (uint64_t)(each->entries - each->free_id_count) * each->pool->size_bytes;
+        bytes += (uint64_t)lent_count(each) * each->pool->size_bytes;
     }
     return bytes;
 }
@@ -292,6 +316,7 @@ static int fill(sr_buffer_ring *buffer_ring, uint32_t count) {
             return code;
         }
         lend(buffer_ring, buffer);
+        buffer_ring->spare_count++;
     }
     return 0;
 }
@@ -423,7 +448,7 @@ int sr_buffer_ring_get_stats(sr_buffer_ring *buffer_ring, sr_buffer_ring_stats *
         return SRI_MISUSE(code, 0);
     }
     stats.entries = buffer_ring->entries;
-    stats.buffers = buffer_ring->entries - buffer_ring->free_id_count;
+    stats.buffers = lent_count(buffer_ring);
     stats.operations = buffer_ring->op_count;
     stats.starved = buffer_ring->starved_count;
     stats.taken_total = buffer_ring->taken_total;

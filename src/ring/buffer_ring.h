@@ -27,6 +27,9 @@ struct sr_buffer_ring {
     uint32_t free_id_count;
     struct sri_op_list starved; /* operations that found it empty */
     uint32_t starved_count;
+    /* Buffers in the ring for which no starved operation was sent; at least as many as are unused.
+     * An operation may have starved in the kernel before they came, and be found here after. */
+    uint32_t spare_count;
     uint64_t taken_total;
     uint64_t starved_total;
     bool keeps_pool;      /* counts among what the pool is attached to */
@@ -45,6 +48,8 @@ int sri_buffer_ring_put(sr_buffer_ring *buffer_ring, sr_buffer buffer);
 /* Moves a flying operation to those that wait for a buffer, and out again. */
 void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op);
 void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op);
+/* An operation that takes from it has ended, perhaps without the buffer that it was sent for. */
+void sri_buffer_ring_op_ended(sr_buffer_ring *buffer_ring);
 
 /* -- when the ring moves ------------------------------------------------------------------------
  */

@@ -217,6 +217,74 @@ CASE(buffer_ring, a_starved_receive_goes_on_when_a_buffer_is_provided, begin, en
     cr_assert_geq(ring_stats(ring).starved_total, 2);
 }
 
+/* It starved in the kernel; before that is seen, all of the ring is provided again. */
+Test(buffer_ring, a_receive_that_starves_behind_what_was_provided_since_goes_on) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    options.completions_max = 1;
+    begin_with(&options, SOCK_SEQPACKET, 4);
+    const sr_request request = receive(SR_REQUEST_MULTISHOT);
+    (void)submit(ring, &request);
+    for (uint32_t i = 0; i < 10; i++) {
+        say(i);
+    }
+    for (uint32_t i = 0; i < 10; i++) {
+        const sr_completion completion = wait_one(ring);
+        assert_brings(&completion, i, true);
+        assert_ok(sr_buffer_ring_provide(buffer_ring, completion.buffer));
+    }
+    cr_assert_geq(counts().starved_total, 1, "nothing was tested");
+    cr_assert_eq(counts().starved, 0);
+    cr_assert_eq(counts().buffers, 4);
+    end();
+}
+
+/* Of two that starve, the first gets the only buffer and finds that it does not need it. */
+CASE(buffer_ring, a_buffer_that_one_receive_leaves_goes_to_the_next, begin, end) {
+    int ends[2];
+    int fd = -1;
+    uint32_t number = 0;
+    sr_buffer held[4];
+    sr_request request = receive(SR_REQUEST_MULTISHOT);
+    const sr_op first = submit(ring, &request);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    for (uint32_t i = 0; i < 5; i++) {
+        say(i);
+    }
+    hold_all(held);
+    request.file = file_take(ring, ends[0]);
+    const sr_op second = submit(ring, &request);
+    number = 77;
+    cr_assert_eq(send(ends[1], &number, sizeof number, 0), (ssize_t)sizeof number);
+    assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
+    cr_assert_eq(counts().starved, 2);
+    /* Somebody else takes what the first one starved for. */
+    assert_ok(sr_file_fd(ring, near, &fd));
+    cr_assert_eq(recv(fd, &number, sizeof number, MSG_DONTWAIT), (ssize_t)sizeof number);
+    cr_assert_eq(number, 4);
+    assert_ok(sr_buffer_ring_provide(buffer_ring, held[0]));
+    assert_code(sr_ring_wait(ring, 1, 50 * MS, NULL, NULL), SR_E_TIMEOUT);
+    cr_assert_eq(counts().starved, 1);
+    assert_ok(sr_op_cancel(ring, first));
+    uint32_t seen = 0;
+    for (uint32_t turns = 0; seen != 3; turns++) {
+        const sr_completion *completions = NULL;
+        cr_assert_lt(turns, 4);
+        const int count = sr_ring_wait(ring, 1, 5000 * MS, NULL, &completions);
+        cr_assert_geq(count, 1, "%s: what is left is slept over", sr_error_name(count));
+        for (int i = 0; i < count; i++) {
+            if (completions[i].op.bits == first.bits) {
+                assert_code(completions[i].result, -ECANCELED);
+                seen |= 1;
+            } else {
+                cr_assert_eq(completions[i].op.bits, second.bits);
+                assert_brings(&completions[i], 77, true);
+                seen |= 2;
+            }
+        }
+    }
+    (void)close(ends[1]);
+}
+
 CASE(buffer_ring, a_starved_receive_can_be_cancelled_and_abandoned, begin, end) {
     for (uint32_t way = 0; way < 2; way++) {
         sr_buffer held[4];
