@@ -13,6 +13,7 @@
 
 #include "core/check.h"
 #include "sys/uapi.h"
+#include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -233,10 +234,17 @@ struct sri_cqe {
     uint32_t flags;
 };
 
+/* ERESTARTSYS and its kin are the kernel's own. What a cancel interrupts in a kernel worker may end
+ * with one all the same: opening a FIFO, splice and tee (seen on 6.18). */
+static inline int32_t sri_result_from_uapi(int32_t result) {
+    const bool is_restart = result >= -516 && result <= -512 && result != -515;
+    return SRI_UNLIKELY(is_restart) ? -EINTR : result;
+}
+
 /* A copy: what the kernel or a peer wrote is read once. */
 static inline struct sri_cqe sri_queue_take_cqe(struct sri_queue *queue) {
     const struct io_uring_cqe *cqe = &queue->cqes[queue->cq_head++ & queue->cq_mask];
-    return (struct sri_cqe){cqe->user_data, cqe->res, cqe->flags};
+    return (struct sri_cqe){cqe->user_data, sri_result_from_uapi(cqe->res), cqe->flags};
 }
 
 /* Lets the kernel reuse the CQEs that were read. */

@@ -472,6 +472,26 @@ ON_BOTH(seam, what_is_wrong_with_an_sqe_is_its_result) {
     cr_assert_lt(seam_take().result, 0);
 }
 
+/* Linux 6.18 answers so where a cancel interrupts a kernel worker that opens a FIFO or splices. */
+Test(seam, a_code_that_no_program_is_to_see_is_eintr) {
+    static const int32_t kept_inside[] = {512, 513, 514, 516};
+    static const int32_t others[] = {EINTR, 511, 515, 517, EOPNOTSUPP, 4095};
+    struct io_uring_cqe cqe = {.user_data = 7, .flags = 9};
+    struct sri_queue queue = {.cqes = &cqe};
+    for (size_t i = 0; i < sizeof kept_inside / sizeof kept_inside[0]; i++) {
+        cqe.res = -kept_inside[i];
+        const struct sri_cqe taken = sri_queue_take_cqe(&queue);
+        cr_assert_eq(taken.result, -EINTR, "%d became %d", cqe.res, taken.result);
+        cr_assert(taken.user_data == 7 && taken.flags == 9);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        cqe.res = -others[i];
+        cr_assert_eq(sri_queue_take_cqe(&queue).result, -others[i]);
+        cqe.res = others[i];
+        cr_assert_eq(sri_queue_take_cqe(&queue).result, others[i]);
+    }
+}
+
 ON_BOTH(seam, fixed_files_and_buffers_have_bounds) {
     static char memory[8192] __attribute__((aligned(4096)));
     int ends[2];
