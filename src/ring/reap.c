@@ -360,7 +360,11 @@ static void take_zerocopy(sr_ring *ring, struct sri_op *op, const struct sri_cqe
     if (!cold->has_result || !cold->has_notice) {
         return;
     }
-    if (cold->result == -EOPNOTSUPP && !cold->copies && (op->flags & SRI_OP_CANCEL_ASKED) == 0) {
+    if (cold->result == -EOPNOTSUPP && !cold->copies) {
+        if ((op->flags & SRI_OP_CANCEL_ASKED) != 0) {
+            sri_op_finish(ring, op, -ECANCELED);
+            return;
+        }
         cold->copies = true; /* not with this kind of socket: once more, as a plain send */
         cold->has_result = false;
         cold->has_notice = false;

@@ -1022,6 +1022,14 @@ CASE(ring_sockets, a_zero_copy_send_keeps_its_buffer_until_the_notice, begin, en
     (void)close(fd);
 }
 
+/* The kernel has refused it, and nobody has seen that yet: what counts is that it was cancelled. */
+CASE(ring_sockets, a_zero_copy_send_over_a_socket_that_cannot_is_cancelled_like_any_other, begin,
+     end) {
+    choke();
+    const sr_request request = transfer(SR_OP_SEND_ZC, BYTES);
+    can_wait(&request);
+}
+
 Test(ring_sockets, zero_copy_is_plain_sending_where_the_kernel_lacks_it) {
     failing_install();
     failing_mask_op(IORING_OP_SEND_ZC);
