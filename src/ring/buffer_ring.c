@@ -110,6 +110,11 @@ sr_buffer sri_buffer_ring_take(sr_buffer_ring *buffer_ring, uint32_t id, uint32_
 /* ---- operations that wait for buffers --------------------------------------------------------
  */
 
+/* Whether only the caller can end its wait. A deadline keeps its time when it has passed. */
+static bool is_helpless(const struct sri_op *op) {
+    return op->cold == NULL || op->cold->deadline.key == 0;
+}
+
 void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op) {
     sr_buffer_ring *buffer_ring = op->armed.buffer_ring;
     sri_op_move(op, SRI_OP_STARVED);
@@ -117,6 +122,7 @@ void sri_buffer_ring_starve(sr_ring *ring, struct sri_op *op) {
     buffer_ring->starved_count++;
     buffer_ring->starved_total++;
     ring->starved_count++;
+    ring->helpless_count += is_helpless(op);
     ring->stats.starved_total++;
     if (buffer_ring->spare_count > 0) {
         /* Each spare buffer is worth one try, so this comes to an end even if the kernel keeps one
@@ -138,6 +144,7 @@ void sri_buffer_ring_end_starving(sr_ring *ring, struct sri_op *op) {
     sri_op_list_remove(&ring->ops, &buffer_ring->starved, op);
     buffer_ring->starved_count--;
     ring->starved_count--;
+    ring->helpless_count -= is_helpless(op);
 }
 
 /* ---- when the ring moves ---------------------------------------------------------------------
@@ -195,6 +202,7 @@ void sri_buffer_rings_forget_starved(sr_ring *ring) {
         each->starved_count = 0;
     }
     ring->starved_count = 0;
+    ring->helpless_count = 0;
 }
 
 uint64_t sri_buffer_rings_bytes(const sr_ring *ring) {

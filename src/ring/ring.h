@@ -89,6 +89,7 @@ struct sr_ring {
     int32_t plain_opcode_max;   /* up to this opcode requests may go the short way; -1: none may */
     sr_buffer_ring *buffer_rings;
     uint32_t starved_count;          /* operations, not abandoned ones, that wait for a buffer */
+    uint32_t helpless_count;         /* of these, without a deadline */
     int event_fd;                    /* -1: none */
     uint8_t op_refused[SR_OP_COUNT]; /* by the restrictions */
     struct sri_heap deadlines;
@@ -157,10 +158,10 @@ static inline uint32_t sri_ring_delivered(const sr_ring *ring) {
     return ring->completions_count + ring->callbacks_count;
 }
 
-/* Operations whose outcome somebody still waits for. Those that want buffers wait for the caller.
- */
+/* Operations whose outcome somebody still waits for. Those that want buffers wait for the caller,
+ * unless a deadline ends that. */
 static inline uint32_t sri_ring_expected(const sr_ring *ring) {
-    return sri_ops_in_use(&ring->ops) - ring->ops.abandoned_count - ring->starved_count;
+    return sri_ops_in_use(&ring->ops) - ring->ops.abandoned_count - ring->helpless_count;
 }
 
 /* The fixed buffer that holds a slot of an attached pool. */

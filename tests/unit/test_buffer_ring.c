@@ -317,6 +317,24 @@ CASE(buffer_ring, a_starved_receive_can_be_cancelled_and_abandoned, begin, end) 
     }
 }
 
+/* It can come to an end without the caller's help, so it is waited for. */
+CASE(buffer_ring, a_starved_receive_meets_its_deadline_in_the_wait, begin, end) {
+    sr_request request = receive(SR_REQUEST_MULTISHOT);
+    sr_buffer held[4];
+    request.deadline_ns = 300 * MS; /* after all of this, also on a slow machine */
+    (void)submit(ring, &request);
+    for (uint32_t i = 0; i < 5; i++) {
+        say(i);
+    }
+    hold_all(held);
+    const sr_completion completion = wait_one(ring);
+    assert_code(completion.result, -ECANCELED);
+    cr_assert_eq(completion.flags, SR_COMPLETION_DEADLINE_HIT | SR_COMPLETION_CANCEL_ASKED);
+    cr_assert_eq(ring_stats(ring).starved_total, 1);
+    cr_assert_eq(counts().starved, 0);
+    assert_code(sr_ring_wait(ring, 1, SR_FOREVER, NULL, NULL), SR_E_IDLE);
+}
+
 CASE(buffer_ring, closing_a_file_ends_its_starved_receive, begin, end) {
     sr_buffer held[4];
     const sr_request request = receive(SR_REQUEST_MULTISHOT);
