@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "support/failing.h"
 
-#include "sys/backend.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +22,7 @@ static struct {
     int enter_code;
     uint32_t enter_max;
     bool no_registration;
+    const struct sri_backend *chosen; /* failing_install_before() */
     uint8_t op_masked[256];
     uint64_t sqe_count;
     struct failing_sqe sqes[FAILING_SQES_KEPT];
@@ -32,7 +31,7 @@ static struct {
 static const struct sri_backend wrapper;
 
 static const struct sri_backend *real(void) {
-    return sri_backend_real();
+    return self.chosen != NULL ? self.chosen : sri_backend_real();
 }
 
 /* The one that opened @queue, which is not always the one that was asked first. */
@@ -80,7 +79,8 @@ static int wrap_open(const struct sri_backend *backend, const struct sri_queue_c
     int code = called(FAILING_QUEUE_OPEN);
     if (code == 0) {
         code = real()->queue_open(&wrapper, config, out_queue);
-        const struct sri_backend *instead = code < 0 ? sri_backend_instead(real(), code) : NULL;
+        const struct sri_backend *instead =
+            code < 0 && self.chosen == NULL ? sri_backend_instead(real(), code) : NULL;
         if (instead != NULL) {
             code = instead->queue_open(&wrapper, config, out_queue);
         }
@@ -318,6 +318,11 @@ _Static_assert(sizeof(struct sri_backend) == sizeof(const char *) + FAILING_CALL
 void failing_install(void) {
     memset(&self, 0, sizeof self);
     sri_backend_set(&wrapper);
+}
+
+void failing_install_before(enum sri_backend_kind kind) {
+    failing_install();
+    self.chosen = sri_backend_of(kind);
 }
 
 void failing_remove(void) {

@@ -11,6 +11,7 @@
 #ifndef SAFERING_TESTS_SUPPORT_FAILING_H
 #define SAFERING_TESTS_SUPPORT_FAILING_H
 
+#include "sys/backend.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -47,6 +48,9 @@ enum failing_call {
 
 /* Puts it in front of the real backend, with all counters at zero and no failure planned. */
 void failing_install(void);
+/* The same in front of the backend of @kind, and of no other: rings that choose none get that one.
+ */
+void failing_install_before(enum sri_backend_kind kind);
 /* Takes it away again. */
 void failing_remove(void);
 

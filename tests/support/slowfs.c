@@ -68,8 +68,30 @@ static void serve_lookup(fuse_req_t request, fuse_ino_t parent, const char *name
     (void)fuse_reply_entry(request, &entry);
 }
 
+/*
+ * Waits at a gate, counted. A test that failed never opens its gate, and cannot even die before its
+ * requests are answered (a kernel worker of its ring waits for them), so nothing tells the server
+ * that it has gone: no gate stays closed for ever.
+ */
+static void pass_gate(fuse_req_t request, const _Atomic uint32_t *closed, uint32_t delay_ms,
+                      _Atomic uint32_t *waiting_count) {
+    const struct slowfs *fs = fuse_req_userdata(request);
+    (*waiting_count)++;
+    sleep_ms(delay_ms);
+    for (uint32_t ms = 0; *closed && ms < SLOWFS_GATE_MS_MAX && getppid() == fs->test; ms++) {
+        sleep_ms(1);
+    }
+    (*waiting_count)--;
+}
+
+static void pass_other_gate(fuse_req_t request) {
+    struct slowfs *fs = fuse_req_userdata(request);
+    pass_gate(request, &fs->other_gate_closed, 0, &fs->other_count);
+}
+
 static void serve_getattr(fuse_req_t request, fuse_ino_t inode, struct fuse_file_info *info) {
     (void)info;
+    pass_other_gate(request);
     const struct stat status = stat_of(request, inode);
     (void)fuse_reply_attr(request, &status, 0.0);
 }
@@ -85,22 +107,6 @@ static void serve_setattr(fuse_req_t request, fuse_ino_t inode, struct stat *wan
         file->size_bytes = (uint64_t)wanted->st_size;
     }
     serve_getattr(request, inode, info);
-}
-
-/*
- * Waits at a gate, counted. A test that failed never opens its gate, and cannot even die before its
- * requests are answered (a kernel worker of its ring waits for them), so nothing tells the server
- * that it has gone: no gate stays closed for ever.
- */
-static void pass_gate(fuse_req_t request, const _Atomic uint32_t *closed, uint32_t delay_ms,
-                      _Atomic uint32_t *waiting_count) {
-    const struct slowfs *fs = fuse_req_userdata(request);
-    (*waiting_count)++;
-    sleep_ms(delay_ms);
-    for (uint32_t ms = 0; *closed && ms < SLOWFS_GATE_MS_MAX && getppid() == fs->test; ms++) {
-        sleep_ms(1);
-    }
-    (*waiting_count)--;
 }
 
 /* Delay and gate of reads and writes. */
@@ -177,6 +183,7 @@ static void serve_flush(fuse_req_t request, fuse_ino_t inode, struct fuse_file_i
     struct slowfs_file *file = file_of(request, inode);
     (void)info;
     pass_gate(request, &file->flush_gate_closed, 0, &file->flushing_count);
+    file->flush_count++;
     (void)fuse_reply_err(request, 0);
 }
 
@@ -185,7 +192,66 @@ static void serve_fsync(fuse_req_t request, fuse_ino_t inode, int data_only,
     (void)inode;
     (void)data_only;
     (void)info;
+    pass_other_gate(request);
     (void)fuse_reply_err(request, 0);
+}
+
+static void serve_fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset,
+                            off_t length, struct fuse_file_info *info) {
+    struct slowfs_file *file = file_of(request, inode);
+    const uint64_t end = (uint64_t)(offset + length);
+    (void)info;
+    pass_other_gate(request);
+    if (mode != 0 || end > SLOWFS_FILE_BYTES_MAX) {
+        (void)fuse_reply_err(request, mode != 0 ? EOPNOTSUPP : ENOSPC);
+        return;
+    }
+    file->size_bytes = end > file->size_bytes ? end : file->size_bytes;
+    (void)fuse_reply_err(request, 0);
+}
+
+static void refuse_change(fuse_req_t request) {
+    pass_other_gate(request);
+    (void)fuse_reply_err(request, EROFS);
+}
+
+static void serve_mkdir(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode) {
+    (void)parent;
+    (void)name;
+    (void)mode;
+    refuse_change(request);
+}
+
+static void serve_unlink(fuse_req_t request, fuse_ino_t parent, const char *name) {
+    (void)parent;
+    (void)name;
+    refuse_change(request);
+}
+
+static void serve_symlink(fuse_req_t request, const char *target, fuse_ino_t parent,
+                          const char *name) {
+    (void)target;
+    (void)parent;
+    (void)name;
+    refuse_change(request);
+}
+
+static void serve_rename(fuse_req_t request, fuse_ino_t parent, const char *name,
+                         fuse_ino_t new_parent, const char *new_name, unsigned int flags) {
+    (void)parent;
+    (void)name;
+    (void)new_parent;
+    (void)new_name;
+    (void)flags;
+    refuse_change(request);
+}
+
+static void serve_link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t new_parent,
+                       const char *new_name) {
+    (void)inode;
+    (void)new_parent;
+    (void)new_name;
+    refuse_change(request);
 }
 
 static const struct fuse_lowlevel_ops operations = {
@@ -198,6 +264,12 @@ static const struct fuse_lowlevel_ops operations = {
     .write = serve_write,
     .flush = serve_flush,
     .fsync = serve_fsync,
+    .fallocate = serve_fallocate,
+    .mkdir = serve_mkdir,
+    .unlink = serve_unlink,
+    .rename = serve_rename,
+    .link = serve_link,
+    .symlink = serve_symlink,
 };
 
 static int serve_until_told(struct fuse_session *session) {
@@ -252,6 +324,7 @@ void slowfs_reset(struct slowfs *fs, uint32_t index) {
     file->flush_gate_closed = 0;
     file->read_count = 0;
     file->write_count = 0;
+    file->flush_count = 0;
     for (uint32_t offset = 0; offset < SLOWFS_FILE_BYTES_MAX; offset++) {
         file->bytes[offset] = slowfs_byte(index, offset);
     }
@@ -328,14 +401,22 @@ int slowfs_open(const struct slowfs *fs, uint32_t index, int flags) {
     return fd;
 }
 
-int slowfs_wait(const struct slowfs *fs, uint32_t index, uint32_t count, uint32_t timeout_ms) {
-    for (uint32_t waited = 0; fs->files[index].waiting_count != count; waited++) {
+static int wait_for(const _Atomic uint32_t *counter, uint32_t count, uint32_t timeout_ms) {
+    for (uint32_t waited = 0; *counter != count; waited++) {
         if (waited == timeout_ms) {
             return 0;
         }
         sleep_ms(1);
     }
     return 1;
+}
+
+int slowfs_wait(const struct slowfs *fs, uint32_t index, uint32_t count, uint32_t timeout_ms) {
+    return wait_for(&fs->files[index].waiting_count, count, timeout_ms);
+}
+
+int slowfs_wait_other(const struct slowfs *fs, uint32_t count, uint32_t timeout_ms) {
+    return wait_for(&fs->other_count, count, timeout_ms);
 }
 
 static bool server_is_gone(pid_t server) {
@@ -367,6 +448,7 @@ void slowfs_stop(struct slowfs **fs) {
         (*fs)->files[index].open_gate_closed = 0;
         (*fs)->files[index].flush_gate_closed = 0;
     }
+    (*fs)->other_gate_closed = 0;
     if ((*fs)->server > 0) {
         end_server(*fs);
     }

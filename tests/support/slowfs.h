@@ -3,7 +3,7 @@
  * Slow file system: a few files, served over FUSE, that misbehave as they are told: answers that
  * are too short, errors from some offset on, delays, requests that wait at a gate. Behaviour and
  * contents lie in memory that is shared with the server, so a test changes the one and verifies the
- * other directly.
+ * other directly. The directory cannot be changed: that is EROFS.
  *
  * The server is a child process, for a test that waits in io_uring for its own answer would wait
  * for ever. The files bypass the page cache (direct_io), so what the server answers is what the
@@ -40,6 +40,7 @@ struct slowfs_file {
     _Atomic uint32_t flushing_count; /* closes at their gate */
     _Atomic uint64_t read_count;     /* answered, errors included */
     _Atomic uint64_t write_count;
+    _Atomic uint64_t flush_count; /* closes that were let through */
     unsigned char bytes[SLOWFS_FILE_BYTES_MAX];
 };
 
@@ -60,6 +61,11 @@ struct slowfs {
     pid_t test;
     pid_t server;
     uint32_t flags; /* enum slowfs_flags */
+    /* 1: whatever else may be asked for (attributes, sync, fallocate, names of the directory)
+     * waits.
+     */
+    _Atomic uint32_t other_gate_closed;
+    _Atomic uint32_t other_count; /* requests at it */
     char directory[64];
     struct slowfs_file files[SLOWFS_FILES];
 };
@@ -86,6 +92,9 @@ void slowfs_reset(struct slowfs *fs, uint32_t index);
 /* Waits until @count requests to file @index are in their delay or at its gate; 0 after
  * @timeout_ms. */
 int slowfs_wait(const struct slowfs *fs, uint32_t index, uint32_t count, uint32_t timeout_ms);
+
+/* The same for requests at the gate of all others. */
+int slowfs_wait_other(const struct slowfs *fs, uint32_t count, uint32_t timeout_ms);
 
 /* Opens the gates, unmounts, ends the server. @fs: address of the variable; NULL inside is allowed.
  */
