@@ -162,9 +162,6 @@ static void close_if_open(int fd) {
 
 static void free_all(struct sri_fallback *fallback, bool closer_has_shared) {
     const int lifeline_fd = fallback->lifeline_fd;
-    for (uint32_t i = 0; i < fallback->files_count; i++) {
-        close_if_open(fallback->files[i]);
-    }
     close_if_open(fallback->epoll_fd);
     close_if_open(fallback->wake_fd);
     if (closer_has_shared) {
@@ -360,22 +357,18 @@ static int fallback_enter(struct sri_queue *queue, uint32_t submit_count,
 
 /* ---- registration --------------------------------------------------------------------------- */
 
+/* The slot names the descriptor, which the ring keeps open as long as it is there. A duplicate
+ * would have to be closed, and that may block (a file system that writes back at close). */
 static int fallback_set_file(struct sri_queue *queue, uint32_t slot, int fd) {
     struct sri_fallback *fallback = fallback_of(queue);
     const uint32_t index = SRI_QUEUE_LIBRARY_SLOTS + slot;
-    int copy = -1;
     if (index >= fallback->files_count) {
         return -EINVAL;
     }
-    if (fd >= 0) {
-        copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (copy < 0) {
-            return -errno;
-        }
+    if (fd >= 0 && fcntl(fd, F_GETFD) < 0) {
+        return -errno;
     }
-    const int before = fallback->files[index];
-    fallback->files[index] = copy;
-    close_if_open(before);
+    fallback->files[index] = fd >= 0 ? fd : -1;
     return 0;
 }
 

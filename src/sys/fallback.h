@@ -127,7 +127,7 @@ struct sri_fallback {
     int epoll_fd;
     int wake_fd;     /* workers to the owner: something is done */
     int lifeline_fd; /* the writing end */
-    int32_t *files;  /* fixed ones, -1: none */
+    int32_t *files;  /* fixed ones, the ring's own descriptors; -1: none */
     uint32_t files_count;
     struct iovec *buffers; /* fixed ones */
     uint32_t buffers_count;

@@ -315,6 +315,31 @@ CASE(file, detach_gives_the_descriptor_back_when_nothing_uses_it, set_up_slow, t
     cr_assert_eq(close(real), 0);
 }
 
+/* The file system is slow to close it, and the ring has a slot for it: nobody waits but the worker
+ * that runs the close. */
+CASE(file, a_close_that_blocks_does_not_block_its_submission, set_up_slow, tear_down_slow) {
+    sr_completion completion;
+    for (uint32_t flags = 0; flags <= SR_FILE_FIXED; flags++) {
+        sr_request close_request = SR_REQUEST_INIT;
+        close_request.op = SR_OP_CLOSE;
+        close_request.file = rig_adopt(&self.rig, slowfs_open(self.fs, 0, O_RDONLY), flags);
+        self.fs->files[0].flush_gate_closed = 1;
+        (void)rig_submit(&self.rig, &close_request);
+        cr_assert_eq(sr_ring_flush(self.rig.ring), 1);
+        for (int i = 0; i < 10000 && self.fs->files[0].flushing_count == 0; i++) {
+            (void)usleep(1000);
+        }
+        /* The gate opens by itself when the one thread that could open it waits there. */
+        cr_assert_eq(self.fs->files[0].flushing_count, 1);
+        cr_assert_eq(self.fs->files[0].flush_count, 0, "somebody has waited for the server");
+        self.fs->files[0].flush_gate_closed = 0;
+        cr_assert_eq(rig_wait(&self.rig, &completion), 1);
+        cr_assert_eq(completion.result, 0);
+        cr_assert_eq(self.fs->files[0].flush_count, 1);
+        self.fs->files[0].flush_count = 0;
+    }
+}
+
 CASE(file, the_ring_closes_what_it_keeps, set_up_plain, tear_down_plain) {
     const int plain = marked_fd(1);
     const int fixed = marked_fd(2);
