@@ -45,4 +45,4 @@ static void side_close(void *side) {
     free(side);
 }
 
-const struct bench_side bench_baseline_malloc = {"malloc", side_open, side_run, side_close};
+const struct bench_side bench_baseline_malloc = {"malloc", side_open, side_run, side_close, 0};

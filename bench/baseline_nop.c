@@ -86,4 +86,4 @@ static void side_close(void *side) {
     free(self);
 }
 
-const struct bench_side bench_baseline_nop = {"liburing", side_open, side_run, side_close};
+const struct bench_side bench_baseline_nop = {"liburing", side_open, side_run, side_close, 0};

@@ -62,4 +62,4 @@ static void side_close(void *side) {
     free(self);
 }
 
-const struct bench_side bench_baseline_pread = {"pread", side_open, side_run, side_close};
+const struct bench_side bench_baseline_pread = {"pread", side_open, side_run, side_close, 0};

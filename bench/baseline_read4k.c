@@ -136,4 +136,4 @@ static int side_run(void *side, const struct bench_round *round, struct bench_wo
     return BENCH_OK;
 }
 
-const struct bench_side bench_baseline_read4k = {"liburing", side_open, side_run, side_close};
+const struct bench_side bench_baseline_read4k = {"liburing", side_open, side_run, side_close, 0};

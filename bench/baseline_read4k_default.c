@@ -44,6 +44,7 @@ static int side_open(const struct bench_setup *setup, void **out_side,
         free(self);
         return bench_complain(BENCH_MISSING, "liburing: no ring here: %s", strerror(-code));
     }
+    out_facts->ring = true;
     out_facts->setup_flags = self->ring.flags;
     *out_side = self;
     return BENCH_OK;
@@ -103,4 +104,4 @@ static void side_close(void *side) {
 }
 
 const struct bench_side bench_baseline_read4k_default = {"liburing", side_open, side_run,
-                                                         side_close};
+                                                         side_close, 0};

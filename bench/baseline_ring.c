@@ -27,6 +27,7 @@ int baseline_ring_open(struct io_uring *out_ring, struct bench_facts *out_facts)
         return bench_complain(BENCH_MISSING, "liburing: ring descriptor not registered: %s",
                               strerror(-code));
     }
+    out_facts->ring = true;
     out_facts->setup_flags = params.flags;
     out_facts->ring_fd_registered = true;
     return BENCH_OK;

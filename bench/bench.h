@@ -39,6 +39,7 @@ struct bench_setup {
 
 /* How a side is connected to the kernel; where a case says so, both sides must have it alike. */
 struct bench_facts {
+    bool ring;            /* it has one; else the rest says nothing */
     uint32_t setup_flags; /* IORING_SETUP_* */
     bool ring_fd_registered;
     bool buffers_registered;
@@ -58,6 +59,10 @@ struct bench_round {
 struct bench_work {
     uint64_t ops;
     uint64_t checksum;
+    /* Nanoseconds of what the case asks for, where that is a part of the round only; 0: the harness
+     * takes the time of the whole round. */
+    uint64_t ns;
+    uint64_t cpu_ns; /* CPU time, the kernel's included, where the case asks for it */
 };
 
 struct bench_side {
@@ -66,6 +71,10 @@ struct bench_side {
     int (*open)(const struct bench_setup *setup, void **out_side, struct bench_facts *out_facts);
     int (*run)(void *side, const struct bench_round *round, struct bench_work *out_work);
     void (*close)(void *side);
+    /* 0: opened, run and closed in the harness's thread. Else in so many threads at once, each with
+     * a side of its own and a CPU of its own, and each does the whole round: ops and times are
+     * those of one thread. */
+    uint32_t threads;
 };
 
 /* ---- the temporary file ---------------------------------------------------------------------- */
@@ -97,6 +106,8 @@ struct bench_case {
     uint32_t round_ops;
     enum bench_file file;
     bool same_setup; /* sides must agree in struct bench_facts */
+    bool by_cpu;     /* times and ratio are of CPU time, not of time passed */
+    uint32_t cpus;   /* 0: does not matter; else skipped where fewer may be used */
     const struct bench_side *ours;
     const struct bench_side *baseline; /* NULL: none */
     const struct bench_side *beside;   /* NULL: none; gets a row of its own, named beside_name */
@@ -120,14 +131,19 @@ struct bench_row {
     const char *name;
     uint32_t n;
     uint32_t size;
+    uint32_t cpus; /* 0: does not apply */
+    bool by_cpu;
     uint32_t rounds;
     uint64_t ops;
     double ns_min;
     double ns_median;
     double ns_p99;
     double ns_max;
-    const char *baseline; /* NULL: none, and what follows is 0 */
+    double cpu_ns;         /* median, 0 where nobody took it */
+    double messages_per_s; /* by time passed, 0 unless by_cpu */
+    const char *baseline;  /* NULL: none, and what follows is 0 */
     double baseline_ns_median;
+    double baseline_cpu_ns;
     double ratio;
     double ratio_p10;
     double ratio_p90;
@@ -152,6 +168,35 @@ struct bench_effort {
 
 int bench_run_case(const struct bench_case *self, const struct bench_effort *effort, uint64_t seed,
                    struct bench_result *out_result);
+
+/* ---- threads and CPUs ------------------------------------------------------------------------ */
+
+/* bench_now_ns() - the clock of all times; threads and processes agree on it */
+uint64_t bench_now_ns(void);
+
+/* bench_cpus() - how many CPUs the process may use */
+uint32_t bench_cpus(void);
+
+/*
+ * bench_pin() - keep the calling thread, and threads that it starts from now on, on one CPU
+ *
+ * @index counts the CPUs that the process may use, and starts over where there are fewer. Where the
+ * kernel refuses, the thread stays where it is: a matter of noise, not of right and wrong.
+ */
+void bench_pin(uint32_t index);
+/* bench_unpin() - let the calling thread run where the process may */
+void bench_unpin(void);
+
+/*
+ * A crew runs a side in several threads; see struct bench_side. Opens them all or none, and returns
+ * the status of the first that failed.
+ */
+struct bench_crew;
+int bench_crew_open(const struct bench_side *side, const struct bench_setup *setup,
+                    struct bench_crew **out_crew, struct bench_facts *out_facts);
+int bench_crew_run(struct bench_crew *crew, const struct bench_round *round,
+                   struct bench_work *out_work);
+void bench_crew_close(struct bench_crew *crew);
 
 /* ---- report ---------------------------------------------------------------------------------- */
 

@@ -77,7 +77,7 @@ static uint64_t expect(const struct bench_setup *setup, const struct bench_round
     return sum;
 }
 
-static const struct bench_side ours = {"safering", side_open, side_run, side_close};
+static const struct bench_side ours = {"safering", side_open, side_run, side_close, 0};
 
 #define CYCLE_CASE(bytes, ops)                                                                     \
     {                                                                                              \

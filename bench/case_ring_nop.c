@@ -37,6 +37,7 @@ static int side_open(const struct bench_setup *setup, void **out_side,
         side_close(self);
         return bench_complain(BENCH_WRONG, "safering: stats: %s", sr_strerror(code));
     }
+    out_facts->ring = true;
     out_facts->setup_flags = stats.setup_flags;
     out_facts->ring_fd_registered = stats.ring_fd_registered != 0;
     *out_side = self;
@@ -101,7 +102,7 @@ static uint64_t expect(const struct bench_setup *setup, const struct bench_round
     return sum;
 }
 
-static const struct bench_side ours = {"safering", side_open, side_run, side_close};
+static const struct bench_side ours = {"safering", side_open, side_run, side_close, 0};
 
 const struct bench_case bench_case_ring_nop = {
     .name = "ring.nop",

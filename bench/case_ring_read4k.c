@@ -11,7 +11,7 @@ static int side_open(const struct bench_setup *setup, void **out_side,
     return read4k_open(setup, SR_FILE_FIXED, out_side, out_facts);
 }
 
-static const struct bench_side ours = {"safering", side_open, read4k_run, read4k_close};
+static const struct bench_side ours = {"safering", side_open, read4k_run, read4k_close, 0};
 
 const struct bench_case bench_case_ring_read4k = {
     .name = "ring.read4k",

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { OURS, BASELINE, BESIDE, SIDES_MAX };
@@ -25,10 +24,11 @@ struct run {
     const struct bench_side *sides[SIDES_MAX];
     void *opened[SIDES_MAX];
     struct bench_facts facts[SIDES_MAX];
-    double *ns[SIDES_MAX]; /* per operation, one for each pair */
-    double *sorted;        /* scratch */
-    unsigned char *order;  /* one for each pair: which side goes first */
-    uint32_t *blocks;      /* of the round */
+    double *ns[SIDES_MAX];     /* per operation, one for each pair */
+    double *cpu_ns[SIDES_MAX]; /* as ns */
+    double *sorted;            /* scratch */
+    unsigned char *order;      /* one for each pair: which side goes first */
+    uint32_t *blocks;          /* of the round */
     struct bench_setup setup;
     bool nowait;
     uint32_t pairs;
@@ -54,21 +54,35 @@ static uint64_t next_random(struct run *self) {
     return bench_mix(self->random);
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
+/* ---- set up and take down -------------------------------------------------------------------- */
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+static void side_close(struct run *self, int side) {
+    if (self->opened[side] == NULL) {
+        return;
+    }
+    if (self->sides[side]->threads != 0) {
+        bench_crew_close(self->opened[side]);
+    } else {
+        self->sides[side]->close(self->opened[side]);
+    }
 }
 
-/* ---- set up and take down -------------------------------------------------------------------- */
+static int side_open(struct run *self, int side) {
+    if (self->sides[side]->threads != 0) {
+        struct bench_crew *crew = NULL;
+        int status = bench_crew_open(self->sides[side], &self->setup, &crew, &self->facts[side]);
+
+        self->opened[side] = crew;
+        return status;
+    }
+    return self->sides[side]->open(&self->setup, &self->opened[side], &self->facts[side]);
+}
 
 static void run_close(struct run *self) {
     for (int side = 0; side < SIDES_MAX; side++) {
-        if (self->opened[side] != NULL) {
-            self->sides[side]->close(self->opened[side]);
-        }
+        side_close(self, side);
         free(self->ns[side]);
+        free(self->cpu_ns[side]);
     }
     if (self->setup.fd >= 0) {
         close(self->setup.fd);
@@ -83,7 +97,8 @@ static int run_allocate(struct run *self) {
 
     for (int side = 0; side < SIDES_MAX; side++) {
         self->ns[side] = calloc(self->pairs, sizeof(double));
-        good = good && self->ns[side] != NULL;
+        self->cpu_ns[side] = calloc(self->pairs, sizeof(double));
+        good = good && self->ns[side] != NULL && self->cpu_ns[side] != NULL;
     }
     self->sorted = calloc(self->pairs, sizeof(double));
     self->order = calloc(self->pairs, 1);
@@ -107,7 +122,7 @@ static int run_open_sides(struct run *self) {
         if (self->sides[side] == NULL) {
             continue;
         }
-        status = self->sides[side]->open(&self->setup, &self->opened[side], &self->facts[side]);
+        status = side_open(self, side);
         if (status != BENCH_OK) {
             return status;
         }
@@ -145,12 +160,16 @@ static int run_open(struct run *self, uint64_t seed) {
     if (status != BENCH_OK) {
         return status;
     }
+    if (bench_cpus() < self->bench->cpus) {
+        return bench_complain(BENCH_MISSING, "%s: needs %u CPUs, may use %u", self->bench->name,
+                              self->bench->cpus, bench_cpus());
+    }
     /* A case has its own sequence, whichever others run before it. */
     self->random = bench_mix(seed);
     for (const char *c = self->bench->name; *c != '\0'; c++) {
         self->random = bench_mix(self->random ^ (unsigned char)*c);
     }
-    self->random ^= self->bench->size;
+    self->random ^= self->bench->size ^ ((uint64_t)self->sides[OURS]->threads << 32);
     self->setup.file_seed = next_random(self);
     if (self->bench->file != BENCH_FILE_NONE) {
         status = bench_file_open(self->bench->file, self->setup.file_seed, &self->setup.fd,
@@ -175,12 +194,20 @@ static void round_draw(struct run *self, bool full, struct bench_round *out_roun
     }
 }
 
+/* What a side took for one operation of a round. */
+struct cost {
+    double ns;
+    double cpu_ns;
+};
+
 static int run_side(struct run *self, int side, const struct bench_round *round, uint64_t expected,
-                    double *out_ns) {
-    struct bench_work work = {0, 0};
-    uint64_t begin = now_ns();
-    int status = self->sides[side]->run(self->opened[side], round, &work);
-    uint64_t end = now_ns();
+                    struct cost *out_cost) {
+    struct bench_work work = {0, 0, 0, 0};
+    uint64_t begin = bench_now_ns();
+    int status = self->sides[side]->threads != 0
+                     ? bench_crew_run(self->opened[side], round, &work)
+                     : self->sides[side]->run(self->opened[side], round, &work);
+    uint64_t end = bench_now_ns();
 
     if (status != BENCH_OK) {
         return status;
@@ -193,12 +220,17 @@ static int run_side(struct run *self, int side, const struct bench_round *round,
                               (unsigned long long)work.ops, (unsigned long long)work.checksum,
                               round->ops, (unsigned long long)expected);
     }
-    *out_ns = (double)(end - begin) / (double)work.ops;
+    if (self->bench->by_cpu && work.cpu_ns == 0) {
+        return bench_complain(BENCH_WRONG, "%s: %s did not take its CPU time", self->bench->name,
+                              self->sides[side]->name);
+    }
+    out_cost->ns = (double)(work.ns != 0 ? work.ns : end - begin) / (double)work.ops;
+    out_cost->cpu_ns = (double)work.cpu_ns / (double)work.ops;
     return BENCH_OK;
 }
 
 /* One pair: all sides do the same round, beginning with @first. */
-static int run_pair(struct run *self, bool full, uint32_t first, double *out_ns) {
+static int run_pair(struct run *self, bool full, uint32_t first, struct cost *out_costs) {
     struct bench_round round;
     uint64_t expected;
 
@@ -212,7 +244,7 @@ static int run_pair(struct run *self, bool full, uint32_t first, double *out_ns)
         if (self->sides[side] == NULL) {
             continue;
         }
-        status = run_side(self, (int)side, &round, expected, &out_ns[side]);
+        status = run_side(self, (int)side, &round, expected, &out_costs[side]);
         if (status != BENCH_OK) {
             return status;
         }
@@ -221,22 +253,23 @@ static int run_pair(struct run *self, bool full, uint32_t first, double *out_ns)
 }
 
 static int run_rounds(struct run *self) {
-    double ns[SIDES_MAX] = {0, 0, 0};
-    int status = run_pair(self, true, OURS, ns);
+    struct cost costs[SIDES_MAX] = {{0, 0}, {0, 0}, {0, 0}};
+    int status = run_pair(self, true, OURS, costs);
 
     if (status != BENCH_OK) {
         return status;
     }
     for (uint32_t i = 0; i < self->pairs; i++) {
-        status = run_pair(self, false, self->order[i], ns);
+        status = run_pair(self, false, self->order[i], costs);
         if (status != BENCH_OK) {
             return status;
         }
         for (int side = 0; side < SIDES_MAX; side++) {
-            self->ns[side][i] = ns[side];
+            self->ns[side][i] = costs[side].ns;
+            self->cpu_ns[side][i] = costs[side].cpu_ns;
         }
     }
-    return run_pair(self, true, OURS, ns);
+    return run_pair(self, true, OURS, costs);
 }
 
 /* ---- numbers --------------------------------------------------------------------------------- */
@@ -259,36 +292,55 @@ static double median(const double *sorted, uint32_t count) {
     return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
 }
 
+/* Leaves the values in order in the scratch array. */
+static void sort_values(struct run *self, const double *values) {
+    memcpy(self->sorted, values, self->pairs * sizeof(double));
+    qsort(self->sorted, self->pairs, sizeof(double), compare_doubles);
+}
+
+static double median_of(struct run *self, const double *values) {
+    sort_values(self, values);
+    return median(self->sorted, self->pairs);
+}
+
+static void compare_with_baseline(struct run *self, const double *values, const double *baseline,
+                                  struct bench_row *row) {
+    row->baseline = self->sides[BASELINE]->name;
+    row->baseline_ns_median = median_of(self, baseline);
+    row->baseline_cpu_ns = median_of(self, self->cpu_ns[BASELINE]);
+    for (uint32_t i = 0; i < self->pairs; i++) {
+        self->sorted[i] = values[i] / baseline[i];
+    }
+    qsort(self->sorted, self->pairs, sizeof(double), compare_doubles);
+    row->ratio = median(self->sorted, self->pairs);
+    row->ratio_p10 = percentile(self->sorted, self->pairs, 10);
+    row->ratio_p90 = percentile(self->sorted, self->pairs, 90);
+}
+
 static void make_row(struct run *self, int side, const char *name, struct bench_row *out_row) {
-    size_t bytes = self->pairs * sizeof(double);
+    double *const *times = self->bench->by_cpu ? self->cpu_ns : self->ns;
 
     memset(out_row, 0, sizeof(*out_row));
     out_row->name = name;
     out_row->n = self->bench->n;
     out_row->size = self->bench->size;
+    out_row->cpus = self->bench->cpus != 0 ? self->bench->cpus : self->sides[side]->threads;
+    out_row->by_cpu = self->bench->by_cpu;
     out_row->rounds = self->pairs;
     out_row->ops = (uint64_t)self->pairs * self->round_ops;
     out_row->checksum = self->checksum;
-    memcpy(self->sorted, self->ns[side], bytes);
-    qsort(self->sorted, self->pairs, sizeof(double), compare_doubles);
+    out_row->cpu_ns = median_of(self, self->cpu_ns[side]);
+    if (self->bench->by_cpu) {
+        out_row->messages_per_s = 1e9 / median_of(self, self->ns[side]);
+    }
+    sort_values(self, times[side]);
     out_row->ns_min = self->sorted[0];
     out_row->ns_median = median(self->sorted, self->pairs);
     out_row->ns_p99 = percentile(self->sorted, self->pairs, 99);
     out_row->ns_max = self->sorted[self->pairs - 1];
-    if (self->sides[BASELINE] == NULL) {
-        return;
+    if (self->sides[BASELINE] != NULL) {
+        compare_with_baseline(self, times[side], times[BASELINE], out_row);
     }
-    out_row->baseline = self->sides[BASELINE]->name;
-    memcpy(self->sorted, self->ns[BASELINE], bytes);
-    qsort(self->sorted, self->pairs, sizeof(double), compare_doubles);
-    out_row->baseline_ns_median = median(self->sorted, self->pairs);
-    for (uint32_t i = 0; i < self->pairs; i++) {
-        self->sorted[i] = self->ns[side][i] / self->ns[BASELINE][i];
-    }
-    qsort(self->sorted, self->pairs, sizeof(double), compare_doubles);
-    out_row->ratio = median(self->sorted, self->pairs);
-    out_row->ratio_p10 = percentile(self->sorted, self->pairs, 10);
-    out_row->ratio_p90 = percentile(self->sorted, self->pairs, 90);
 }
 
 int bench_run_case(const struct bench_case *self, const struct bench_effort *effort, uint64_t seed,

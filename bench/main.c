@@ -48,7 +48,8 @@ static void print_help(void) {
         "Times are nanoseconds per operation, of which each round gives one; min, median, p99\n"
         "and max are taken over the rounds. ratio is the median of the ratios within the pairs:\n"
         "the row's time divided by its baseline's. The row ring.read4k.pread is pread(2) against\n"
-        "the same baseline as ring.read4k.\n"
+        "the same baseline as ring.read4k. cpus is the number of threads at work, each on a CPU\n"
+        "of its own.\n"
         "\n"
         "Exit status: 0 all ran and the work was right, 1 work was wrong or failed, 2 usage,\n"
         "77 nothing was wrong but this machine lacks something that a case needs.\n",
@@ -169,7 +170,7 @@ static int run_chosen(const struct options *options, uint64_t *out_checksum) {
         }
     }
     for (int i = 0; i < CASE_COUNT; i++) {
-        if (results[i].row_count != 0 && cases[i]->n != 0) {
+        if (results[i].row_count != 0 && cases[i]->baseline != NULL) {
             bench_print_setup(notes, cases[i]->name, cases[i]->ours->name, &results[i].facts);
             bench_print_setup(notes, cases[i]->name, cases[i]->baseline->name,
                               &results[i].baseline_facts);

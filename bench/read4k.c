@@ -79,6 +79,7 @@ static int fill_facts(struct side *self, struct bench_facts *facts) {
     if (code != 0) {
         return bench_complain(BENCH_WRONG, "safering: stats: %s", sr_strerror(code));
     }
+    facts->ring = true;
     facts->setup_flags = stats.setup_flags;
     facts->ring_fd_registered = stats.ring_fd_registered != 0;
     facts->buffers_registered = stats.pools_registered == 1;

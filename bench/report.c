@@ -41,8 +41,8 @@
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 void bench_print_header(FILE *out) {
-    fprintf(out, "%-27s %4s %6s %12s %9s %9s %9s %9s  %-9s %9s %7s %15s\n", "case", "n", "size",
-            "operations", "min ns", "median", "p99", "max", "baseline", "median", "ratio",
+    fprintf(out, "%-27s %4s %4s %6s %12s %9s %9s %9s %9s  %-9s %9s %7s %15s\n", "case", "cpus", "n",
+            "size", "operations", "min ns", "median", "p99", "max", "baseline", "median", "ratio",
             "ratio p10-p90");
 }
 
@@ -56,6 +56,7 @@ static void print_optional(FILE *out, int width, uint32_t value) {
 
 void bench_print_row(FILE *out, const struct bench_row *row) {
     fprintf(out, "%-27s", row->name);
+    print_optional(out, 4, row->cpus);
     print_optional(out, 4, row->n);
     print_optional(out, 6, row->size);
     fprintf(out, " %12" PRIu64 " %9.2f %9.2f %9.2f %9.2f", row->ops, row->ns_min, row->ns_median,
@@ -65,6 +66,9 @@ void bench_print_row(FILE *out, const struct bench_row *row) {
     } else {
         fprintf(out, "  %-9s %9.2f %7.3f %7.3f-%7.3f\n", row->baseline, row->baseline_ns_median,
                 row->ratio, row->ratio_p10, row->ratio_p90);
+    }
+    if (row->by_cpu) {
+        fprintf(out, "%-27s times are CPU time; %.0f messages/s\n", "", row->messages_per_s);
     }
     fflush(out);
 }
@@ -76,6 +80,9 @@ void bench_print_row_json(FILE *out, const struct bench_row *row, uint64_t seed)
     }
     if (row->size != 0) {
         fprintf(out, ",\"size\":%" PRIu32, row->size);
+    }
+    if (row->cpus != 0) {
+        fprintf(out, ",\"cpus\":%" PRIu32, row->cpus);
     }
     fprintf(out,
             ",\"ops\":%" PRIu64 ",\"ns_min\":%.3f,\"ns_median\":%.3f,\"ns_p99\":%.3f"
@@ -89,6 +96,15 @@ void bench_print_row_json(FILE *out, const struct bench_row *row, uint64_t seed)
                 ",\"ratio_p10\":%.4f,\"ratio_p90\":%.4f",
                 row->baseline, row->baseline_ns_median, row->ratio, row->ratio_p10, row->ratio_p90);
     }
+    if (row->cpu_ns > 0) {
+        fprintf(out, ",\"cpu_ns\":%.3f", row->cpu_ns);
+    }
+    if (row->baseline_cpu_ns > 0) {
+        fprintf(out, ",\"baseline_cpu_ns\":%.3f", row->baseline_cpu_ns);
+    }
+    if (row->by_cpu) {
+        fprintf(out, ",\"messages_per_s\":%.0f", row->messages_per_s);
+    }
     fprintf(out, ",\"rounds\":%" PRIu32 ",\"seed\":%" PRIu64 ",\"checksum\":\"%016" PRIx64 "\"}\n",
             row->rounds, seed, row->checksum);
     fflush(out);
@@ -96,6 +112,9 @@ void bench_print_row_json(FILE *out, const struct bench_row *row, uint64_t seed)
 
 void bench_print_setup(FILE *out, const char *name, const char *side,
                        const struct bench_facts *facts) {
+    if (!facts->ring) {
+        return;
+    }
     fprintf(out, "setup:     %s, %s: ring flags 0x%" PRIx32 ", ring fd %s, buffers %s, file %s%s\n",
             name, side, facts->setup_flags, facts->ring_fd_registered ? "registered" : "plain",
             facts->buffers_registered ? "registered" : "plain",
