@@ -8,6 +8,8 @@
 extern const struct bench_side bench_baseline_nop;            /* liburing, all the good flags */
 extern const struct bench_side bench_baseline_read4k;         /* the same, fixed buffers and file */
 extern const struct bench_side bench_baseline_read4k_default; /* liburing as its examples use it */
+extern const struct bench_side bench_baseline_echo;           /* liburing, multishot, buffer ring */
+extern const struct bench_side bench_baseline_epoll;          /* the same server on epoll(7) */
 extern const struct bench_side bench_baseline_pread;          /* pread(2) */
 extern const struct bench_side bench_baseline_malloc;         /* malloc(3), free(3) */
 

@@ -121,6 +121,8 @@ extern const struct bench_case bench_case_ring_read4k;
 extern const struct bench_case bench_case_ring_read4k_default;
 extern const struct bench_case bench_case_ring_read4k_nowait;
 extern const struct bench_case bench_case_ring_read4k_default_nowait;
+extern const struct bench_case bench_case_ring_echo;
+extern const struct bench_case bench_case_ring_echo_fallback;
 extern const struct bench_case bench_case_pool_cycle_64;
 extern const struct bench_case bench_case_pool_cycle_4096;
 extern const struct bench_case bench_case_pool_cycle_65536;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* safering_bench: the command line. */
 #include "bench.h"
+#include "echo.h"
 #include "work.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@ static const struct bench_case *const cases[] = {
     &bench_case_ring_read4k_default,
     &bench_case_ring_read4k_nowait,
     &bench_case_ring_read4k_default_nowait,
+    &bench_case_ring_echo,
+    &bench_case_ring_echo_fallback,
     &bench_case_pool_cycle_64,
     &bench_case_pool_cycle_4096,
     &bench_case_pool_cycle_65536,
@@ -182,8 +185,12 @@ static int run_chosen(const struct options *options, uint64_t *out_checksum) {
 int main(int argc, char **argv) {
     struct options options = {.seed = 1};
     uint64_t checksum;
-    int status = parse(argc, argv, &options);
+    int status;
 
+    if (argc == 3 && strcmp(argv[1], ECHO_CLIENT_OPTION) == 0) {
+        return echo_client_main(argv[2]); /* started by the echo cases */
+    }
+    status = parse(argc, argv, &options);
     if (status != BENCH_OK) {
         return status;
     }
