@@ -5,7 +5,10 @@
 
 #include "bench.h"
 
-extern const struct bench_side bench_baseline_nop;            /* liburing, all the good flags */
+extern const struct bench_side bench_baseline_nop;   /* liburing, all the good flags */
+extern const struct bench_side bench_baseline_nop_1; /* in one thread, and in two */
+extern const struct bench_side bench_baseline_nop_2;
+extern const struct bench_side bench_baseline_shared_ring;    /* one ring, two threads, a mutex */
 extern const struct bench_side bench_baseline_read4k;         /* the same, fixed buffers and file */
 extern const struct bench_side bench_baseline_read4k_default; /* liburing as its examples use it */
 extern const struct bench_side bench_baseline_echo;           /* liburing, multishot, buffer ring */

@@ -87,3 +87,5 @@ static void side_close(void *side) {
 }
 
 const struct bench_side bench_baseline_nop = {"liburing", side_open, side_run, side_close, 0};
+const struct bench_side bench_baseline_nop_1 = {"liburing", side_open, side_run, side_close, 1};
+const struct bench_side bench_baseline_nop_2 = {"liburing", side_open, side_run, side_close, 2};
