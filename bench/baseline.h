@@ -13,7 +13,10 @@ extern const struct bench_side bench_baseline_read4k;         /* the same, fixed
 extern const struct bench_side bench_baseline_read4k_default; /* liburing as its examples use it */
 extern const struct bench_side bench_baseline_echo;           /* liburing, multishot, buffer ring */
 extern const struct bench_side bench_baseline_epoll;          /* the same server on epoll(7) */
-extern const struct bench_side bench_baseline_pread;          /* pread(2) */
-extern const struct bench_side bench_baseline_malloc;         /* malloc(3), free(3) */
+extern const struct bench_side bench_baseline_eventfd;        /* liburing reads of an eventfd */
+extern const struct bench_side bench_baseline_queue;          /* a lock-free queue */
+extern const struct bench_side bench_baseline_mutex_queue;    /* a queue, mutex and condition */
+extern const struct bench_side bench_baseline_pread;  /* pread(2) */
+extern const struct bench_side bench_baseline_malloc; /* malloc(3), free(3) */
 
 #endif

@@ -127,6 +127,8 @@ extern const struct bench_case bench_case_ring_scaling;
 extern const struct bench_case bench_case_ring_scaling_liburing;
 extern const struct bench_case bench_case_share_mutex_ring_128;
 extern const struct bench_case bench_case_share_mutex_ring_1;
+extern const struct bench_case bench_case_ring_inbox;
+extern const struct bench_case bench_case_ring_inbox_busy;
 extern const struct bench_case bench_case_ring_echo;
 extern const struct bench_case bench_case_ring_echo_fallback;
 extern const struct bench_case bench_case_pool_cycle_64;
@@ -205,6 +207,19 @@ int bench_crew_open(const struct bench_side *side, const struct bench_setup *set
 int bench_crew_run(struct bench_crew *crew, const struct bench_round *round,
                    struct bench_work *out_work);
 void bench_crew_close(struct bench_crew *crew);
+
+/*
+ * A partner is a second thread of a side, on a CPU of its own (1; the side itself is in a crew of
+ * one, and has 0). It does tasks, one at a time; the rest of the time it sleeps.
+ *
+ * A task returns enum bench_status. One that fails ends the program: the other thread may be
+ * waiting for what will never come. Only BENCH_MISSING is handed on.
+ */
+struct bench_partner;
+int bench_partner_open(struct bench_partner **out_partner);
+void bench_partner_begin(struct bench_partner *partner, int (*task)(void *), void *argument);
+int bench_partner_wait(struct bench_partner *partner);
+void bench_partner_close(struct bench_partner *partner); /* NULL is allowed */
 
 /* ---- report ---------------------------------------------------------------------------------- */
 

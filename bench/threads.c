@@ -9,6 +9,7 @@
 #include "bench.h"
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -205,4 +206,82 @@ void bench_crew_close(struct bench_crew *crew) {
         (void)pthread_join(crew->members[i].thread, NULL);
     }
     crew_free(crew);
+}
+
+/* ---- partner --------------------------------------------------------------------------------- */
+
+struct bench_partner {
+    pthread_t thread;
+    sem_t begun;
+    sem_t done;
+    int (*task)(void *); /* NULL: the end */
+    void *argument;
+    bool busy; /* begun and not waited for */
+    int status;
+};
+
+static void wait_for(sem_t *semaphore) {
+    while (sem_wait(semaphore) != 0) { /* a signal */
+    }
+}
+
+static void *partner_main(void *argument) {
+    struct bench_partner *self = argument;
+
+    bench_pin(1);
+    for (;;) {
+        wait_for(&self->begun);
+        if (self->task == NULL) {
+            return NULL;
+        }
+        self->status = self->task(self->argument);
+        if (self->status != BENCH_OK && self->status != BENCH_MISSING) {
+            exit(self->status);
+        }
+        (void)sem_post(&self->done);
+    }
+}
+
+int bench_partner_open(struct bench_partner **out_partner) {
+    struct bench_partner *self = calloc(1, sizeof(*self));
+
+    *out_partner = NULL;
+    if (self == NULL) {
+        return bench_complain(BENCH_WRONG, "partner: out of memory");
+    }
+    (void)sem_init(&self->begun, 0, 0); /* cannot fail for these values */
+    (void)sem_init(&self->done, 0, 0);
+    if (pthread_create(&self->thread, NULL, partner_main, self) != 0) {
+        free(self);
+        return bench_complain(BENCH_WRONG, "partner: no thread");
+    }
+    *out_partner = self;
+    return BENCH_OK;
+}
+
+void bench_partner_begin(struct bench_partner *self, int (*task)(void *), void *argument) {
+    self->task = task;
+    self->argument = argument;
+    self->busy = true;
+    (void)sem_post(&self->begun);
+}
+
+int bench_partner_wait(struct bench_partner *self) {
+    wait_for(&self->done);
+    self->busy = false;
+    return self->status;
+}
+
+void bench_partner_close(struct bench_partner *self) {
+    if (self == NULL) {
+        return;
+    }
+    if (self->busy) {
+        exit(BENCH_WRONG); /* the side gave up on its task, which may never end */
+    }
+    bench_partner_begin(self, NULL, NULL);
+    (void)pthread_join(self->thread, NULL);
+    (void)sem_destroy(&self->begun);
+    (void)sem_destroy(&self->done);
+    free(self);
 }

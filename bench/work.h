@@ -65,4 +65,11 @@ static inline uint8_t bench_touch(void *memory, size_t size_bytes, uint8_t value
     return bytes[last];
 }
 
+/* ring.inbox: message @i of a round. What an eventfd(2) can carry: neither 0 nor near 2^64. */
+static inline uint64_t bench_hop_value(const struct bench_round *round, uint32_t i) {
+    return (round->base & 0xffffffffu) + 1 + i;
+}
+
+enum { BENCH_QUEUE_MESSAGES = 1024 }; /* ring.inbox_busy: most that wait */
+
 #endif
