@@ -18,6 +18,7 @@ extern const struct bench_side bench_baseline_queue;          /* a lock-free que
 extern const struct bench_side bench_baseline_mutex_queue;    /* a queue, mutex and condition */
 extern const struct bench_side bench_baseline_remote_free;    /* malloc(3) here, free(3) there */
 extern const struct bench_side bench_baseline_remote_malloc;
+extern const struct bench_side bench_baseline_move;   /* liburing, a ring made anew */
 extern const struct bench_side bench_baseline_pread;  /* pread(2) */
 extern const struct bench_side bench_baseline_malloc; /* malloc(3), free(3) */
 

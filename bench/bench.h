@@ -132,6 +132,7 @@ extern const struct bench_case bench_case_ring_inbox_busy;
 extern const struct bench_case bench_case_share_transfer;
 extern const struct bench_case bench_case_share_remote_release;
 extern const struct bench_case bench_case_share_remote_acquire;
+extern const struct bench_case bench_case_share_move;
 extern const struct bench_case bench_case_ring_echo;
 extern const struct bench_case bench_case_ring_echo_fallback;
 extern const struct bench_case bench_case_pool_cycle_64;

@@ -26,6 +26,7 @@ static const struct bench_case *const cases[] = {
     &bench_case_share_transfer,
     &bench_case_share_remote_release,
     &bench_case_share_remote_acquire,
+    &bench_case_share_move,
     &bench_case_pool_cycle_64,
     &bench_case_pool_cycle_4096,
     &bench_case_pool_cycle_65536,
