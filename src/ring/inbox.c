@@ -5,6 +5,7 @@
 #include "sys/memory.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 struct cell {
     /* position: free for the writer of that position; position + 1: full, for the reader. With a
@@ -17,16 +18,27 @@ struct cell {
 /* Where the owner sleeps, and so what wakes it. */
 enum sleep { AWAKE = 0, IN_KERNEL = 1, IN_EVENT_LOOP = 2 };
 
+/* What nobody writes, what the owner writes with each message, and what the senders write: each in
+ * cache lines of its own. Sharing one would cost both sides a transfer of the line per message. */
 struct sri_inbox {
     struct cell *cells;
     uint64_t mask;
     const struct sri_backend *backend; /* writers do not look at the ring's queue: it may move */
     int wakeup_fd;
+    char apart[64];
     uint64_t read_position;
-    char apart[64]; /* writers share what follows */
+    char apart_from_senders[64];
     _Atomic uint64_t write_position;
     _Atomic uint32_t owner_sleeps; /* enum sleep */
 };
+
+/* The same for the ring: what post() reads of it lies before what the owner writes. */
+_Static_assert(offsetof(struct sr_ring, magic) < offsetof(struct sr_ring, apart) &&
+                   offsetof(struct sr_ring, owner_key) < offsetof(struct sr_ring, apart) &&
+                   offsetof(struct sr_ring, inbox) < offsetof(struct sr_ring, apart) &&
+                   offsetof(struct sr_ring, completions_count) > offsetof(struct sr_ring, apart) &&
+                   offsetof(struct sr_ring, odd_place_is_message) > offsetof(struct sr_ring, apart),
+               "senders and owner do not share a cache line of the ring");
 
 int sri_inbox_create(sr_ring *ring, uint32_t entries) {
     struct sri_inbox *inbox = sri_allocate(1, sizeof *inbox);

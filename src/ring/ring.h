@@ -60,25 +60,27 @@ enum {
     SRI_WATCH_LOANS = 1u << 1  /* pools that protect their buffers: they report on faults */
 };
 
-/* What each operation touches comes first. */
+/* What each operation touches comes first. Senders to the inbox read what lies before `apart`, so
+ * the owner does not write there: see struct sri_inbox. */
 struct sr_ring {
     uint32_t magic;
+    uint8_t pools_max;
+    bool released; /* no thread owns it, and its queue is closed */
+    /* Changes when the ring moves; other threads may look at it. */
+    _Atomic uint64_t owner_key;
+    struct sri_inbox *inbox;
+    struct sri_ring_pool *pools;
+    sr_completion *completions;
+    uint32_t completions_max;
+    char apart[64];
+    uint32_t completions_count; /* in the array, in this wait */
+    uint32_t callbacks_count;   /* run, in this wait */
+    uint32_t cancels_unsent;
     bool in_callback;
     bool wake_armed; /* the read of the wake-up descriptor is in flight */
     bool odd_place_is_message;
     uint8_t watches_submits; /* SRI_WATCH_*: who wants to know of each submit */
     uint8_t pool_last;
-    uint8_t pools_max;
-    bool released; /* no thread owns it, and its queue is closed */
-    /* Changes when the ring moves; other threads may look at it. */
-    _Atomic uint64_t owner_key;
-    struct sri_ring_pool *pools;
-    sr_completion *completions;
-    uint32_t completions_max;
-    uint32_t completions_count; /* in the array, in this wait */
-    uint32_t callbacks_count;   /* run, in this wait */
-    uint32_t cancels_unsent;
-    struct sri_inbox *inbox;
     sr_trace_fn on_trace;
     struct sri_ops ops;
     struct sri_files files;
