@@ -129,6 +129,7 @@ extern const struct bench_case bench_case_share_mutex_ring_128;
 extern const struct bench_case bench_case_share_mutex_ring_1;
 extern const struct bench_case bench_case_ring_inbox;
 extern const struct bench_case bench_case_ring_inbox_busy;
+extern const struct bench_case bench_case_share_access;
 extern const struct bench_case bench_case_share_transfer;
 extern const struct bench_case bench_case_share_remote_release;
 extern const struct bench_case bench_case_share_remote_acquire;

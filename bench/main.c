@@ -23,6 +23,7 @@ static const struct bench_case *const cases[] = {
     &bench_case_ring_inbox_busy,
     &bench_case_share_mutex_ring_128,
     &bench_case_share_mutex_ring_1,
+    &bench_case_share_access,
     &bench_case_share_transfer,
     &bench_case_share_remote_release,
     &bench_case_share_remote_acquire,
