@@ -106,7 +106,7 @@ guest_initramfs() {
 }
 
 # guest_disk OUT PROGRAM...: an ext4 image with the programs, the libraries they are linked with, the public
-# headers (which some tests read, where they were built), busybox and tests/guest/run. A disk, and not a part
+# headers and docs/KERNEL.md (which some tests read, where they were built), busybox and tests/guest/run. A disk, and not a part
 # of the initramfs, because tests of late writes need one.
 guest_disk() {
     local out=$1 tree library applet
@@ -123,8 +123,9 @@ guest_disk() {
     echo "root:x:0:" >"$tree/etc/group"
     ln -s /proc/self/mounts "$tree/etc/mtab" # else libfuse asks mount(8) to keep it
     cp "$@" "$tree/guest/tests"
-    mkdir -p "$tree$root/tests/misuse"
+    mkdir -p "$tree$root"/tests/{misuse,conformance} "$tree$root/docs"
     cp -r include "$tree$root/include"
+    cp docs/KERNEL.md "$tree$root/docs"
     # The loader stands in the list as a path alone. libgcc_s is loaded when a thread ends early.
     {
         ldd "$@" | sed -n 's/^.* => \(\/[^ ]*\) (.*/\1/p; s/^\t\(\/[^ ]*\) (.*/\1/p'
