@@ -5,9 +5,16 @@
 
 #include "support/deny.h"
 #include "support/skip.h"
+#include "support/sleeper.h"
 #include "support/slowfs.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <termios.h>
 
 #define MS UINT64_C(1000000)
 
@@ -269,4 +276,225 @@ Test(fallback, registered_memory_is_only_checked) {
     cr_assert_eq(locked_kib, 0);
     ring_end(&ring);
     pool_end(&pool);
+}
+
+/* ---- while the one worker is busy ------------------------------------------------------------ */
+
+/* A ring with one worker, which opens a FIFO: what else wants it waits. So a test can do something
+ * between the moment when an operation becomes possible and the moment when the worker comes. */
+static struct {
+    struct directory directory;
+    char path[160];
+    sr_ring *ring;
+    sr_pool *pool;
+} busy;
+
+static void busy_begin(void) {
+    sr_ring_options options = options_of(SR_BACKEND_FALLBACK);
+    options.workers_max = 1;
+    busy.directory = directory_begin();
+    busy.ring = ring_make(&options);
+    busy.pool = pool_make(4096, 4);
+    pool_attach(busy.ring, busy.pool);
+    (void)snprintf(busy.path, sizeof busy.path, "%s/fifo", busy.directory.path);
+    cr_assert_eq(mkfifo(busy.path, 0600), 0);
+    const sr_request request = open_fifo(busy.path);
+    (void)submit(busy.ring, &request);
+    assert_code(sr_ring_flush(busy.ring), 1);
+    cr_assert(sleeper_wait(getpid(), SLEEPER_OTHERS, SYS_openat2, 10000));
+}
+
+/* Now the worker comes to what waits for it. */
+static void busy_relent(void) {
+    const int writer = open_writer(busy.path, 0);
+    cr_assert_geq(writer, 0, "%s", strerror(errno));
+    const sr_completion completion = wait_one(busy.ring);
+    assert_ok(completion.result);
+    cr_assert_eq(completion.opcode, SR_OP_OPENAT);
+    cr_assert_eq(close(writer), 0);
+}
+
+static void busy_end(void) {
+    ring_end(&busy.ring);
+    pool_end(&busy.pool);
+    directory_end(&busy.directory);
+}
+
+/* Sends @request, has it wait for @fd, makes @fd ready by @feed, has another process take what came
+ * by @steal, and lets the worker find nothing: it sleeps in @number. The cancel that is asked for
+ * then changes nothing; what is fed next ends the operation. */
+static sr_completion beaten_to_it(const sr_request *request, int fd, void (*feed)(int), int feed_fd,
+                                  bool (*steal)(int), long number) {
+    const sr_completion *completions = NULL;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    int status = -1;
+    const sr_op op = submit(busy.ring, request);
+    assert_code(sr_ring_flush(busy.ring), 1);
+    feed(feed_fd);
+    cr_assert_eq(poll(&ready, 1, 10000), 1);
+    assert_code(sr_ring_wait(busy.ring, 0, 0, NULL, &completions), 0); /* it is the worker's now */
+    const pid_t other = fork();
+    cr_assert_geq(other, 0);
+    if (other == 0) {
+        _exit(steal(fd) ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(other, &status, 0), other);
+    cr_assert_eq(status, 0, "the other process got nothing");
+    busy_relent();
+    cr_assert(sleeper_wait(getpid(), SLEEPER_OTHERS, number, 10000), "the worker does not wait");
+    assert_ok(sr_op_cancel(busy.ring, op));
+    assert_code(sr_ring_wait(busy.ring, 1, 100 * MS, NULL, &completions), SR_E_TIMEOUT);
+    feed(feed_fd);
+    const sr_completion completion = wait_one(busy.ring);
+    cr_assert_eq(completion.op.bits, op.bits);
+    cr_assert_eq(completion.flags, SR_COMPLETION_CANCEL_ASKED);
+    cr_assert_eq(ring_stats(busy.ring).cancels_total, 1, "asking again is of no use");
+    return completion;
+}
+
+static struct sockaddr_in listening;
+static int clients[2] = {-1, -1};
+
+static void connect_one(int unused) {
+    int *client = clients[0] < 0 ? &clients[0] : &clients[1];
+    (void)unused;
+    *client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(*client, (const struct sockaddr *)&listening, sizeof listening), 0);
+}
+
+static bool steal_connection(int listener) {
+    return accept4(listener, NULL, NULL, SOCK_CLOEXEC) >= 0;
+}
+
+Test(fallback, a_worker_that_is_beaten_to_a_connection_waits_for_the_next) {
+    struct sockaddr_in peer;
+    struct sockaddr_in second;
+    socklen_t size = sizeof listening;
+    busy_begin();
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    listening = (struct sockaddr_in){.sin_family = AF_INET};
+    listening.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    cr_assert_eq(bind(listener, (const struct sockaddr *)&listening, sizeof listening), 0);
+    cr_assert_eq(listen(listener, 4), 0);
+    cr_assert_eq(getsockname(listener, (struct sockaddr *)&listening, &size), 0);
+    sr_request request = request_of(SR_OP_ACCEPT);
+    request.file = file_take(busy.ring, listener);
+    const sr_completion completion =
+        beaten_to_it(&request, listener, connect_one, -1, steal_connection, SYS_accept4);
+    assert_ok(completion.result);
+    cr_assert_eq(getsockname(clients[1], (struct sockaddr *)&second, &size), 0);
+    memcpy(&peer, completion.message->address, sizeof peer);
+    cr_assert_eq(peer.sin_port, second.sin_port, "not the second one");
+    cr_assert_eq(close(clients[0]) + close(clients[1]), 0);
+    busy_end();
+}
+
+static void type_a_line(int terminal) {
+    cr_assert_eq(write(terminal, "line", 4), 4);
+}
+
+static bool steal_line(int terminal) {
+    char line[8];
+    return read(terminal, line, sizeof line) == 4;
+}
+
+static bool knows_nowait(int fd) {
+    char byte;
+    const struct iovec vector = {&byte, 1};
+    return preadv2(fd, &vector, 1, -1, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
+}
+
+Test(fallback, a_worker_that_is_beaten_to_a_terminal_waits_for_the_next_line) {
+    struct termios raw;
+    const int far = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(far >= 0 && grantpt(far) == 0 && unlockpt(far) == 0, "%s", strerror(errno));
+    const int near = open(ptsname(far), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    cr_assert(near >= 0 && tcgetattr(near, &raw) == 0);
+    cfmakeraw(&raw);
+    cr_assert_eq(tcsetattr(near, TCSANOW, &raw), 0);
+    if (knows_nowait(near)) {
+        cr_skip_test("this kernel reads terminals with RWF_NOWAIT");
+    }
+    busy_begin();
+    sr_request request = request_of(SR_OP_READ);
+    request.file = file_take(busy.ring, near);
+    request.buffer = buffer_take(busy.pool);
+    request.length = 100;
+    request.offset = SR_OFFSET_CURRENT;
+    const sr_completion completion =
+        beaten_to_it(&request, near, type_a_line, far, steal_line, SYS_preadv2);
+    assert_code(completion.result, 4);
+    cr_assert_eq(memcmp(buffer_bytes(busy.pool, request.buffer, 4), "line", 4), 0);
+    busy_end();
+    cr_assert_eq(close(far), 0);
+}
+
+Test(fallback, paths_and_vectors_stay_with_the_ring_until_a_worker_reads_them) {
+    char path[160];
+    const sr_completion *completions = NULL;
+    busy_begin();
+    (void)snprintf(path, sizeof path, "%s/file", busy.directory.path);
+    const sr_file file =
+        file_take(busy.ring, directory_file(&busy.directory, "file", "0123456789", 10));
+    sr_slice slices[2] = {{buffer_take(busy.pool), 10, 4}, {buffer_take(busy.pool), 20, 6}};
+    const sr_slice kept[2] = {slices[0], slices[1]};
+    sr_request request = request_of(SR_OP_STATX);
+    request.path = path;
+    request.mask = STATX_SIZE;
+    (void)submit(busy.ring, &request);
+    request = request_of(SR_OP_READV);
+    request.file = file;
+    request.slices = slices;
+    request.slice_count = 2;
+    (void)submit(busy.ring, &request);
+    assert_code(sr_ring_flush(busy.ring), 2);
+    memset(path, 'x', sizeof path);
+    memset(slices, 0xff, sizeof slices);
+    busy_relent();
+    for (int ended = 0; ended < 2;) {
+        const int count = sr_ring_wait(busy.ring, 1, SR_FOREVER, NULL, &completions);
+        for (int i = 0; i < count; i++, ended++) {
+            const bool reads = completions[i].opcode == SR_OP_READV;
+            assert_code(completions[i].result, reads ? 10 : 0);
+            cr_assert(reads || completions[i].statx->stx_size == 10);
+        }
+    }
+    cr_assert_eq(memcmp(buffer_bytes(busy.pool, kept[0].buffer, 14) + 10, "0123", 4), 0);
+    cr_assert_eq(memcmp(buffer_bytes(busy.pool, kept[1].buffer, 26) + 20, "456789", 6), 0);
+    busy_end();
+}
+
+/* The flag is for calls that may block, and these have a worker without it. */
+Test(fallback, a_request_for_a_worker_changes_nothing) {
+    int ends[2];
+    sr_ring *ring = fallback_ring();
+    sr_pool *pool = pool_make(64, 1);
+    pool_attach(ring, pool);
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    const uint32_t threads = sleeper_thread_count();
+    sr_request request = request_of(SR_OP_NOP);
+    request.flags = SR_REQUEST_ASYNC;
+    assert_ok(run(ring, &request).result);
+    request = request_of(SR_OP_READ);
+    request.flags = SR_REQUEST_ASYNC;
+    request.file = file_take(ring, ends[0]);
+    request.buffer = buffer_take(pool);
+    request.length = 1;
+    request.offset = SR_OFFSET_CURRENT;
+    const sr_op op = submit(ring, &request);
+    assert_code(sr_ring_flush(ring), 1);
+    assert_ok(sr_op_cancel(ring, op)); /* no worker is stuck in it */
+    assert_code(wait_one(ring).result, -ECANCELED);
+    cr_assert_eq(sleeper_thread_count(), threads, "a thread came for what cannot block");
+    for (uint16_t i = 0; i < 2; i++) {
+        request = request_of(SR_OP_STATX);
+        request.path = "/";
+        request.mask = STATX_MODE;
+        request.flags = i == 0 ? 0 : SR_REQUEST_ASYNC;
+        assert_ok(run(ring, &request).result);
+        cr_assert_eq(sleeper_thread_count(), threads + 1);
+    }
+    ring_end(&ring);
+    pool_end(&pool);
+    cr_assert_eq(close(ends[1]), 0);
 }

@@ -316,6 +316,32 @@ ON_BOTH(seam, a_read_of_a_pipe_may_choose_its_buffer) {
     withdraw();
 }
 
+/* Workers of the fallback choose no buffers; the one that was not chosen stays where it is. */
+ON_BOTH(seam, a_read_of_a_regular_file_chooses_its_buffer_on_io_uring_alone) {
+    int ends[2];
+    const int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    provide(ENTRIES);
+    put(fd, "0123456789");
+    struct io_uring_sqe *sqe = seam_sqe(1);
+    io_uring_prep_read(sqe, fd, NULL, 8, 2);
+    prepare_select(sqe);
+    if (seam_is_fallback()) {
+        (void)seam_expect(1, -EOPNOTSUPP, 0);
+    } else {
+        (void)seam_expect(1, 8, with_buffer(0));
+        cr_assert_eq(memcmp(provided.bytes[0], "23456789", 8), 0);
+    }
+    cr_assert_eq(pipe(ends), 0);
+    put(ends[1], "pipe");
+    sqe = seam_sqe(2);
+    io_uring_prep_read(sqe, ends[0], NULL, 8, (uint64_t)-1);
+    prepare_select(sqe);
+    (void)seam_expect(2, 4, with_buffer(seam_is_fallback() ? 0 : 1));
+    close_both(ends);
+    cr_assert_eq(close(fd), 0);
+    withdraw();
+}
+
 ON_BOTH(seam, messages_are_framed_when_one_receive_takes_many) {
     int ends[2];
     struct msghdr wish = {.msg_controllen = 0};
@@ -471,6 +497,62 @@ ON_BOTH(seam, what_is_wrong_with_an_sqe_is_its_result) {
     sqe->buf_group = 99;
     cr_assert_lt(seam_take().result, 0);
 }
+
+/* ---- what only io_uring does (docs/KERNEL.md) ------------------------------------------------ */
+
+ON_BOTH(seam, links_and_drains_are_of_io_uring_alone) {
+    static const uint8_t flags[] = {IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_IO_DRAIN};
+    for (size_t i = 0; i < sizeof flags; i++) {
+        io_uring_prep_nop(seam_sqe(1));
+        struct io_uring_sqe *sqe = seam_sqe(2);
+        io_uring_prep_nop(sqe);
+        sqe->flags = flags[i];
+        io_uring_prep_nop(seam_sqe(3));
+        (void)seam_expect(1, 0, 0);
+        (void)seam_expect(2, seam_is_fallback() ? -EINVAL : 0, 0);
+        (void)seam_expect(3, 0, 0); /* it does not follow what was refused */
+    }
+}
+
+ON_BOTH(seam, a_timeout_that_counts_completions_is_of_io_uring_alone) {
+    struct __kernel_timespec hour = {.tv_sec = 3600};
+    int32_t results[3] = {1, 1, 1};
+    io_uring_prep_timeout(seam_sqe(1), &hour, 1, 0);
+    io_uring_prep_nop(seam_sqe(2));
+    for (int i = 0; i < 2; i++) {
+        const struct sri_cqe cqe = seam_take(); /* in either order */
+        cr_assert(cqe.user_data == 1 || cqe.user_data == 2);
+        results[cqe.user_data] = cqe.result;
+    }
+    cr_assert_eq(results[1], seam_is_fallback() ? -EINVAL : 0, "%d", results[1]);
+    cr_assert_eq(results[2], 0);
+}
+
+ON_BOTH(seam, a_cancel_by_opcode_is_of_io_uring_alone) {
+    int ends[2];
+    cr_assert_eq(pipe(ends), 0);
+    io_uring_prep_poll_add(seam_sqe(1), ends[0], POLLIN);
+    seam_send();
+    struct io_uring_sqe *sqe = seam_sqe(2);
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->len = IORING_OP_POLL_ADD;
+    sqe->cancel_flags = 1u << 5; /* IORING_ASYNC_CANCEL_OP, Linux 6.6 */
+    struct sri_cqe cqe = seam_take();
+    if (cqe.user_data == 2 && cqe.result == -EINVAL) {
+        put(ends[1], "x"); /* the poll has not noticed */
+        (void)seam_expect(1, POLLIN, 0);
+    } else {
+        cr_assert_not(seam_is_fallback(), "%llu has the result %d",
+                      (unsigned long long)cqe.user_data, cqe.result);
+        cr_assert_eq(cqe.result, cqe.user_data == 1 ? -ECANCELED : 0);
+        cqe = seam_take();
+        cr_assert_eq(cqe.result, cqe.user_data == 1 ? -ECANCELED : 0);
+    }
+    close_both(ends);
+}
+
+/* ---- codes ---------------------------------------------------------------------------------- */
 
 /* Linux 6.18 answers so where a cancel interrupts a kernel worker that opens a FIFO or splices. */
 Test(seam, a_code_that_no_program_is_to_see_is_eintr) {
