@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -338,6 +339,33 @@ CASE(file, a_close_that_blocks_does_not_block_its_submission, set_up_slow, tear_
         cr_assert_eq(self.fs->files[0].flush_count, 1);
         self.fs->files[0].flush_count = 0;
     }
+}
+
+/* Whether another process finds a lock of ours on the file. */
+static bool is_locked(int fd) {
+    int status = -1;
+    const pid_t other = fork();
+    cr_assert_geq(other, 0);
+    if (other == 0) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        _exit(fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_WRLCK ? 1 : 0);
+    }
+    cr_assert_eq(waitpid(other, &status, 0), other);
+    cr_assert(WIFEXITED(status));
+    return WEXITSTATUS(status) == 1;
+}
+
+/* Closing any descriptor of a file gives up the process's locks on it (fcntl(2)). */
+CASE(file, a_file_that_is_detached_keeps_its_locks, set_up_plain, tear_down_plain) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    const int fd = marked_fd(1);
+    int detached = -1;
+    cr_assert_eq(fcntl(fd, F_SETLK, &lock), 0);
+    cr_assert(is_locked(fd));
+    const sr_file file = rig_adopt(&self.rig, fd, SR_FILE_FIXED);
+    cr_assert_eq(sr_file_detach(self.rig.ring, file, &detached), 0);
+    cr_assert(is_locked(detached));
+    cr_assert_eq(close(detached), 0);
 }
 
 CASE(file, the_ring_closes_what_it_keeps, set_up_plain, tear_down_plain) {
