@@ -9,12 +9,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int install(unsigned int code) {
+/* From @first to @last: whether such a filter is in force from now on. */
+static int install(unsigned int first, unsigned int last, unsigned int code) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        /* The three have consecutive numbers, the same on all architectures. */
-        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_io_uring_setup, 0, 2),
-        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_io_uring_register, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first, 0, 2),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, last, 1, 0),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | code),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -28,12 +28,22 @@ static int install(unsigned int code) {
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
 }
 
-const char *deny_io_uring(int code) {
-    if (install((unsigned int)code) != 0) {
+static const char *deny(unsigned int first, unsigned int last, int code) {
+    if (install(first, last, (unsigned int)code) != 0) {
         return "no seccomp filter can be installed";
     }
-    if (syscall(SYS_io_uring_setup, 1, NULL) != -1 || errno != code) {
-        return "the seccomp filter has no effect on io_uring";
+    /* Arguments that no system call does anything with. */
+    if (syscall((long)first, -1L, -1L, -1L, -1L, -1L, -1L) != -1 || errno != code) {
+        return "the seccomp filter has no effect";
     }
     return NULL;
+}
+
+const char *deny_io_uring(int code) {
+    /* The three have consecutive numbers, the same on all architectures. */
+    return deny(SYS_io_uring_setup, SYS_io_uring_register, code);
+}
+
+const char *deny_call(unsigned int number, int code) {
+    return deny(number, number, code);
 }

@@ -7,15 +7,13 @@
 #include "unit/fixture.h"
 
 #include "support/baseline.h"
+#include "support/deny.h"
 #include "support/valgrind.h"
 #include "sys/huge.h"
 #include "sys/numa.h"
 #include <inttypes.h>
-#include <linux/filter.h>
 #include <linux/mempolicy.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -74,7 +72,8 @@ static uint32_t node_here(void) {
  */
 static void skip_without_numa(void) {
     int mode = 0;
-    if (syscall(SYS_get_mempolicy, &mode, NULL, 0ul, NULL, 0ul) != 0) {
+    if (syscall(SYS_get_mempolicy, &mode, NULL, 0ul, NULL, 0ul) != 0 ||
+        syscall(SYS_mbind, NULL, 0ul, MPOL_DEFAULT, NULL, 0ul, 0u) != 0) {
         cr_skip_test("no memory policies here: %s", strerror(errno));
     }
 }
@@ -235,19 +234,6 @@ Test(placement, pages_that_are_not_there_are_not_verified) {
 /* ---- denied -----------------------------------------------------------------------------------
  */
 
-/* From now on one system call fails with EPERM in this process. */
-static void deny(uint32_t number) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {COUNT_OF(filter), filter};
-    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0, "%s", strerror(errno));
-}
-
 #define CHILD_CHECK(condition)                                                                     \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -261,7 +247,7 @@ static void create_denied(void *ctx) {
     sr_region_options options = options_with(SR_PLACE_LOCAL, 0, 0);
     sr_region_stats stats = SR_REGION_STATS_INIT;
     sr_region *region = NULL;
-    deny(*number);
+    CHILD_CHECK(deny_call(*number, EPERM) == NULL);
     CHILD_CHECK(sr_region_create(SIZE, &options, &region) == 0);
     CHILD_CHECK(sr_region_get_stats(region, &stats) == 0);
     CHILD_CHECK(stats.placement_wanted == SR_PLACE_LOCAL && stats.placement == SR_PLACE_ANY);
