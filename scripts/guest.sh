@@ -6,9 +6,9 @@
 
 # shellcheck disable=SC2154 # of scripts/lib.sh
 guests=$root/build/kernels
-# What a kernel may have as a module: the disk with its file system, and FUSE for the tests. crc32c_generic
+# What a kernel may have as a module: the disk with its file system, FUSE and virtual networks for the tests. crc32c_generic
 # is asked for by ext4 at run time, not linked with it.
-guest_modules="virtio_pci virtio_blk crc32c_generic ext4 fuse"
+guest_modules="virtio_pci virtio_blk crc32c_generic ext4 fuse veth"
 
 # kernel_version NAME, kernel_flavour NAME: of a name such as 6.1 or 6.1-amd64.
 kernel_version() {
