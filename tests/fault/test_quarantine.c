@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define BUFFERS      8u
+#define REGION_BYTES ((size_t)2 * BUFFERS * BUFFER_BYTES) /* guards need room between buffers */
 #define BUFFER_BYTES 4096u
 #define DRAIN_NS     (200 * RIG_MS)
 #define PATIENCE_MS  20000u
@@ -211,7 +212,7 @@ static void one_read_is_left_and_comes_back(sr_region *region) {
 
 static sr_region *region_open(void) {
     sr_region *region = NULL;
-    cr_assert_eq(sr_region_create(BUFFERS * BUFFER_BYTES, NULL, &region), 0);
+    cr_assert_eq(sr_region_create(REGION_BYTES, NULL, &region), 0);
     return region;
 }
 
@@ -242,7 +243,7 @@ Test(quarantine, memory_that_is_not_registered_too) {
 
 Test(quarantine, memory_that_the_caller_owns_too) {
     SKIP_BECAUSE(slowfs_start(&fs, 0));
-    const size_t size = BUFFERS * BUFFER_BYTES;
+    const size_t size = REGION_BYTES;
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     sr_region *region = NULL;
     cr_assert(memory != MAP_FAILED);

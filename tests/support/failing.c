@@ -24,6 +24,9 @@ static struct {
     bool no_registration;
     const struct sri_backend *chosen; /* failing_install_before() */
     uint8_t op_masked[256];
+    /* What a failed call would have opened. */
+    uintptr_t closed_begin;
+    uintptr_t closed_end;
     uint64_t sqe_count;
     struct failing_sqe sqes[FAILING_SQES_KEPT];
 } self;
@@ -197,8 +200,23 @@ static void wrap_unmap(const struct sri_mapping *mapping) {
     real()->unmap(mapping);
 }
 
+/* Of what could not be opened by itself the whole mapping can: that parts nothing, so the kernel
+ * needs nothing for it (src/buffer/protect.c). Without it an owner would not get its memory back.
+ */
 static int wrap_protect(void *memory, size_t size_bytes, enum sri_rights rights) {
+    const uintptr_t begin = (uintptr_t)memory;
+    const uintptr_t end = begin + size_bytes;
+    const bool opens = rights == SRI_RIGHTS_ALL;
+    if (opens && self.closed_end != 0 && begin <= self.closed_begin && end >= self.closed_end) {
+        self.counts[FAILING_PROTECT]++;
+        self.closed_end = 0;
+        return real()->protect(memory, size_bytes, rights);
+    }
     const int code = called(FAILING_PROTECT);
+    if (code != 0 && opens) {
+        self.closed_begin = begin;
+        self.closed_end = end;
+    }
     return code != 0 ? code : real()->protect(memory, size_bytes, rights);
 }
 

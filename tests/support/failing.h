@@ -26,8 +26,8 @@ enum failing_call {
     FAILING_QUEUE_REMOVE_BUFFER_RING,
     FAILING_QUEUE_SET_EVENT_FD,
     FAILING_MAP,
-    FAILING_UNMAP, /* counted */
-    FAILING_PROTECT,
+    FAILING_UNMAP,   /* counted */
+    FAILING_PROTECT, /* after a call that opens, not the next one that opens all of that again */
     FAILING_ALLOCATE,
     FAILING_RELEASE,  /* counted */
     FAILING_FD_CLOSE, /* closes all the same, as the kernel does, and returns the code */

@@ -957,8 +957,10 @@ static void read_into_discarded(void) {
     discard.buffer_offset = 4096;
     discard.length = 4096;
     assert_result(&discard, 0);
+    /* Memory that has a descriptor keeps its contents (docs/GUARDS.md). */
+    const unsigned char left = pool_stats(pool).guard == SR_GUARD_PROTECT ? 'x' : 0;
     for (size_t i = 0; i < BYTES; i++) {
-        cr_assert_eq(bytes[i], i >= 4096 && i < 8192 ? 0 : 'x');
+        cr_assert_eq(bytes[i], i >= 4096 && i < 8192 ? left : 'x');
     }
     sr_request read_request = transfer_of(SR_OP_READ, file);
     assert_result(&read_request, (int64_t)BYTES);

@@ -310,7 +310,8 @@ Test(ring_options, pools_max_is_how_many_pools_may_be_attached) {
     }
 }
 
-/* Writes through every buffer of @pool and looks at what the kernel was given. */
+/* Writes through every buffer of @pool and looks at what the kernel was given: the buffer itself,
+ * or with guard level protect the same bytes in another view. */
 static void write_from(sr_ring *ring, sr_pool *pool, uint8_t expected_opcode) {
     struct failing_sqe sqe;
     sr_request request = request_of(SR_OP_WRITE);
@@ -318,10 +319,13 @@ static void write_from(sr_ring *ring, sr_pool *pool, uint8_t expected_opcode) {
     request.length = 64;
     for (uint32_t i = 0; i < 3; i++) {
         request.buffer = buffer_take(pool);
+        unsigned char *bytes = buffer_bytes(pool, request.buffer, 64);
+        memset(bytes, 'a' + (int)i, 64);
         cr_assert_eq(run(ring, &request).result, 64);
         cr_assert(failing_sqe_newest(expected_opcode, &sqe));
-        const uintptr_t bytes = (uintptr_t)buffer_bytes(pool, request.buffer, 64);
-        cr_assert_eq(sqe.address, (uint64_t)bytes);
+        const bool second_view = pool_stats(pool).guard == SR_GUARD_PROTECT;
+        cr_assert_eq(sqe.address != (uint64_t)(uintptr_t)bytes, second_view);
+        cr_assert_eq(memcmp((const void *)(uintptr_t)sqe.address, bytes, 64), 0);
     }
     file_close(ring, request.file);
 }
