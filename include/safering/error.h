@@ -43,7 +43,11 @@ enum sr_error {
     /** The bytes around a buffer were overwritten: a canary is broken. */
     SR_E_OVERRUN = -4109,
     /** The process at the other end is gone. */
-    SR_E_PEER_DIED = -4110
+    SR_E_PEER_DIED = -4110,
+    /** The nodes of a batch depend on each other in a circle. */
+    SR_E_CYCLE = -4111,
+    /** Fewer bytes were transferred than were asked for in full: end of file or of the stream. */
+    SR_E_SHORT = -4112
 };
 
 /**

@@ -25,6 +25,8 @@ static const struct {
     {SR_E_IDLE, "SR_E_IDLE", "nothing is in flight"},
     {SR_E_OVERRUN, "SR_E_OVERRUN", "bytes around the buffer were overwritten"},
     {SR_E_PEER_DIED, "SR_E_PEER_DIED", "process at the other end is gone"},
+    {SR_E_CYCLE, "SR_E_CYCLE", "nodes depend on each other in a circle"},
+    {SR_E_SHORT, "SR_E_SHORT", "fewer bytes than were asked for in full"},
 };
 
 const char *sr_strerror(int code) {
