@@ -94,6 +94,12 @@ static inline bool sri_pool_is_forked(const sr_pool *pool) {
     return sri_owner_is_forked(pool->owner_key);
 }
 
+/* Whether there is a buffer to acquire, as far as its owner can tell without trying. */
+static inline bool sri_pool_has_free(const sr_pool *pool) {
+    return pool->free_first != SRI_SLOT_NONE ||
+           atomic_load_explicit(&pool->remote_first, memory_order_relaxed) != SRI_SLOT_NONE;
+}
+
 /* Why a buffer cannot be used by the calling thread. */
 SRI_COLD int sri_pool_find_error(const sr_pool *pool, uint64_t buffer);
 

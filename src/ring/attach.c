@@ -111,7 +111,7 @@ void sri_ring_let_pools_go(sr_ring *ring) {
     ring->pools_let_go = true;
 }
 
-static struct sri_ring_pool *place_of(sr_ring *ring, const sr_pool *pool) {
+struct sri_ring_pool *sri_ring_place_of(sr_ring *ring, const sr_pool *pool) {
     for (uint32_t i = 0; i < ring->pools_max; i++) {
         if (ring->pools[i].pool == pool) {
             return &ring->pools[i];
@@ -133,13 +133,13 @@ static int pool_call_check(const sr_ring *ring, const sr_pool *pool) {
 
 int sr_ring_attach_pool(sr_ring *ring, sr_pool *pool) {
     int code = pool_call_check(ring, pool);
-    if (code == 0 && place_of(ring, pool) != NULL) {
+    if (code == 0 && sri_ring_place_of(ring, pool) != NULL) {
         code = SR_E_STATE;
     }
     if (code < 0) {
         return SRI_MISUSE(code, 0);
     }
-    struct sri_ring_pool *place = place_of(ring, NULL);
+    struct sri_ring_pool *place = sri_ring_place_of(ring, NULL);
     if (place == NULL) {
         return SR_E_FULL;
     }
@@ -153,7 +153,7 @@ int sr_ring_attach_pool(sr_ring *ring, sr_pool *pool) {
 
 int sr_ring_detach_pool(sr_ring *ring, sr_pool *pool) {
     int code = pool_call_check(ring, pool);
-    struct sri_ring_pool *place = code == 0 ? place_of(ring, pool) : NULL;
+    struct sri_ring_pool *place = code == 0 ? sri_ring_place_of(ring, pool) : NULL;
     if (code == 0 && place == NULL) {
         code = SR_E_STATE;
     }

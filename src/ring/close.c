@@ -64,8 +64,30 @@ void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *o
     sri_op_send(ring, op); /* the caller made room */
 }
 
+static void end_drop(sr_ring *ring, struct sri_file *file) {
+    fixed_slot_clear(ring, file);
+    sri_ring_drop_fd(ring, file->fd);
+    sri_file_release(&ring->files, file);
+}
+
+void sri_file_drop(sr_ring *ring, struct sri_file *file) {
+    sri_file_move(file, SRI_FILE_CLOSING);
+    sri_file_shut_down(ring, file);
+    if (file->op_count > 0) {
+        file->dropped = true;
+        cancel_operations_of(ring, file, NULL, true);
+    } else {
+        end_drop(ring, file);
+    }
+}
+
 void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file) {
     struct sri_op *op = file->closer;
+    if (file->dropped) {
+        end_drop(ring, file);
+        return;
+    }
+    SR_CHECK(op != NULL);
     file->closer = NULL;
     fixed_slot_clear(ring, file);
     sri_op_move(op, SRI_OP_FLYING);

@@ -118,8 +118,8 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
         }
         /* A close that is with the kernel may have freed the number already; by now it may be
          * another's. */
-        const bool kernel_closes =
-            file->state == SRI_FILE_CLOSING && file->closer == NULL && closer != SRI_CLOSER_CHILD;
+        const bool kernel_closes = file->state == SRI_FILE_CLOSING && file->closer == NULL &&
+                                   !file->dropped && closer != SRI_CLOSER_CHILD;
         if ((file->state == SRI_FILE_OPEN || file->state == SRI_FILE_CLOSING) && !kernel_closes) {
             if (closer != SRI_CLOSER_CHILD) {
                 sri_file_shut_down(ring, file);
@@ -127,6 +127,7 @@ static void close_files(sr_ring *ring, enum sri_closer closer) {
             (void)ring->queue.backend->fd_close(file->fd); /* nobody is there to hear of an error */
             /* From now on it looks like one that the kernel has closed. */
             file->closer = NULL;
+            file->dropped = false;
             if (file->state == SRI_FILE_OPEN) {
                 sri_file_move(file, SRI_FILE_CLOSING);
             }
@@ -230,6 +231,7 @@ int sr_ring_destroy(sr_ring **ring) {
         return SRI_MISUSE(SR_E_OBJECT, 0);
     }
     if (sri_owner_is_forked(gone->owner_key)) {
+        sri_ring_leave_clients(gone);
         destroy_in_child(gone);
         *ring = NULL;
         return 0;
@@ -249,9 +251,10 @@ int sr_ring_destroy(sr_ring **ring) {
         destroy_released(gone);
         return 0;
     }
-    if (gone->in_callback) {
+    if (gone->in_callback || (owner && gone->clients != NULL)) {
         return SRI_MISUSE(SR_E_STATE, 0);
     }
+    sri_ring_leave_clients(gone);
     *ring = NULL;
     return destroy(gone, owner ? SRI_CLOSER_OWNER : SRI_CLOSER_OTHER);
 }

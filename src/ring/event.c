@@ -72,8 +72,8 @@ int sr_ring_next_deadline_ns(sr_ring *ring, uint64_t *out_left_ns) {
         return SRI_MISUSE(code, 0);
     }
     if (sri_queue_unsent(&ring->queue) > 0 || ring->waiting.first != SRI_INDEX32_NONE ||
-        ring->cancels_unsent > 0) {
-        return 0; /* now: something is to be sent */
+        ring->cancels_unsent > 0 || ring->clients_due || ring->completions_aside != NULL) {
+        return 0; /* now: something is to be sent, or told */
     }
     const uint64_t next_ns = sri_ring_next_deadline(ring);
     if (next_ns == SR_FOREVER) {

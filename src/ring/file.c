@@ -91,6 +91,7 @@ void sri_file_release(struct sri_files *files, struct sri_file *file) {
     file->handle = 0;
     file->fd = -1;
     file->closer = NULL;
+    file->dropped = false;
     file->kind = SRI_FD_OTHER;
     sri_file_move(file, SRI_FILE_FREE);
     files->free_stack[files->free_count++] = sri_file_index(files, file);

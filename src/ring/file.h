@@ -29,6 +29,7 @@ struct sri_file {
     uint32_t op_count;  /* operations in flight that use it, its close not counted */
     uint8_t state;      /* enum sri_file_state */
     uint8_t kind;       /* enum sri_fd_kind */
+    bool dropped;       /* CLOSING: by sri_file_drop(), not by an operation */
 };
 
 struct sri_files {

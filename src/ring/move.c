@@ -58,10 +58,10 @@ static int release_check(const sr_ring *ring) {
     if (code < 0) {
         return code;
     }
-    if (ring->in_callback) {
+    if (ring->in_callback || ring->clients != NULL) {
         return SR_E_STATE;
     }
-    if (sri_ops_in_use(&ring->ops) > 0) {
+    if (sri_ops_in_use(&ring->ops) > 0 || ring->completions_aside != NULL) {
         return SR_E_IN_FLIGHT;
     }
     for (const sr_buffer_ring *each = ring->buffer_rings; each != NULL; each = each->next) {

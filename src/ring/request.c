@@ -173,7 +173,8 @@ static int choose_way(const sr_ring *ring, struct sri_plan *plan,
     return plan->substitute ? 0 : SR_E_UNSUPPORTED;
 }
 
-static int check_words(const sr_ring *ring, const sr_request *request, struct sri_plan *plan) {
+int sri_request_check_words(const sr_ring *ring, struct sri_plan *plan) {
+    const sr_request *request = plan->request;
     const struct sri_opcode_spec *spec = &sri_opcode_specs[request->op];
     const unsigned int flags_allowed =
         SR_REQUEST_ASYNC | ((spec->needs & SRI_MAY_BE_FULL) != 0 ? SR_REQUEST_FULL : 0u) |
@@ -214,6 +215,6 @@ static int check_files(const sr_ring *ring, struct sri_plan *plan) {
 }
 
 int sri_request_check(const sr_ring *ring, struct sri_plan *plan) {
-    const int code = check_words(ring, plan->request, plan);
+    const int code = sri_request_check_words(ring, plan);
     return code == 0 ? check_files(ring, plan) : code;
 }

@@ -54,6 +54,13 @@ struct sri_plan {
 /* Checks what can be checked without touching anything. Returns 0 or why the request is refused. */
 int sri_request_check(const sr_ring *ring, struct sri_plan *plan);
 
+/* The part of it that is about the request alone, not about the files that it names. */
+int sri_request_check_words(const sr_ring *ring, struct sri_plan *plan);
+/* Takes a request as sr_ring_submit() does, and tells nobody of a refusal; *out_culprit is then the
+ * handle that it is about. */
+int sri_request_submit(sr_ring *ring, const sr_request *request, sr_op *out_op,
+                       uint64_t *out_culprit);
+
 /* Whether page-replacing madvise(2) advice; the rest of what is allowed leaves the pages alone. */
 bool sri_advice_replaces_pages(int advice);
 

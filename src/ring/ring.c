@@ -156,6 +156,7 @@ void sri_ring_free(sr_ring *ring) {
     sri_files_deinit(&ring->files);
     sri_ops_deinit(&ring->ops);
     sri_release(ring->deadlines.items);
+    sri_release(ring->completions_aside);
     sri_release(ring->completions);
     sri_release(ring->fixed_buffer_used);
     sri_release(ring->pools);

@@ -44,6 +44,7 @@ struct sri_ring_pool {
 };
 
 struct sri_inbox;
+struct sri_ring_client;
 
 /* Room for pools larger than the 1 GiB that one fixed buffer may have. */
 #define SRI_FIXED_BUFFERS_EXTRA 64u
@@ -79,8 +80,10 @@ struct sr_ring {
     bool in_callback;
     bool wake_armed; /* the read of the wake-up descriptor is in flight */
     bool odd_place_is_message;
+    bool clients_due;        /* one has something to do now: sri_ring_want_turn() */
     uint8_t watches_submits; /* SRI_WATCH_*: who wants to know of each submit */
     uint8_t pool_last;
+    struct sri_ring_client *clients;
     sr_trace_fn on_trace;
     struct sri_ops ops;
     struct sri_files files;
@@ -94,6 +97,9 @@ struct sr_ring {
     uint32_t helpless_count;         /* of these, without a deadline */
     int event_fd;                    /* -1: none */
     uint8_t op_refused[SR_OP_COUNT]; /* by the restrictions */
+    /* The caller's array of its last wait, while what has come since is kept in `completions` for
+     * its next one; else NULL. */
+    sr_completion *completions_aside;
     struct sri_heap deadlines;
     void *trace_ctx;
     uint64_t wake_count; /* the kernel writes here while wake_armed */
@@ -134,9 +140,13 @@ static inline void sri_ring_trace(sr_ring *ring, int event, uint64_t op, uint64_
     }
 }
 
+/* The earliest time at which a client wants a turn; SR_FOREVER: never. */
+SRI_COLD uint64_t sri_ring_clients_deadline(const sr_ring *ring);
+
 /* Whether something is to be done at a certain time. */
 static inline bool sri_ring_has_deadlines(const sr_ring *ring) {
-    return ring->deadlines.count > 0 || ring->cancel_again_ns != 0;
+    return ring->deadlines.count > 0 || ring->cancel_again_ns != 0 ||
+           (SRI_UNLIKELY(ring->clients != NULL) && sri_ring_clients_deadline(ring) != SR_FOREVER);
 }
 
 /* When something is to be done next; SR_FOREVER: never. */
@@ -145,6 +155,10 @@ static inline uint64_t sri_ring_next_deadline(const sr_ring *ring) {
     uint64_t next_ns = first != NULL ? first->key : SR_FOREVER;
     if (ring->cancel_again_ns != 0 && ring->cancel_again_ns < next_ns) {
         next_ns = ring->cancel_again_ns;
+    }
+    if (SRI_UNLIKELY(ring->clients != NULL)) {
+        const uint64_t clients_ns = sri_ring_clients_deadline(ring);
+        next_ns = clients_ns < next_ns ? clients_ns : next_ns;
     }
     return next_ns;
 }
@@ -179,6 +193,9 @@ void sri_ring_free(sr_ring *ring);
 
 /* -- attach.c -----------------------------------------------------------------------------------
  */
+
+/* The place of an attached pool, NULL if it is not attached; of NULL, a place that is free. */
+struct sri_ring_pool *sri_ring_place_of(sr_ring *ring, const sr_pool *pool);
 
 /* Ends the attachment of all pools, once, as far as the pools know of it. What is lent of them must
  * be in quarantine. */
@@ -251,6 +268,16 @@ SRI_COLD void sri_ring_cancel_again(sr_ring *ring);
 /* Asks for the end of operations whose deadline has passed. */
 void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 
+/* -- client.c -----------------------------------------------------------------------------------
+ */
+
+/* Gives each client its turn, until none has anything to do at once. */
+void sri_ring_turn_clients(sr_ring *ring);
+/* Tells each client that a wait has ended. */
+void sri_ring_tell_clients(sr_ring *ring);
+/* The ring goes before its clients. */
+void sri_ring_leave_clients(sr_ring *ring);
+
 /* -- event.c ------------------------------------------------------------------------------------
  */
 
@@ -265,16 +292,19 @@ void sri_ring_prepare_event(sr_ring *ring);
 void sri_file_shut_down(sr_ring *ring, const struct sri_file *file);
 /* Starts the close of a file: at once, or when its last operation has ended. */
 void sri_file_begin_close(sr_ring *ring, struct sri_file *file, struct sri_op *op, bool cancel);
+/* Closes a file that nobody will use any more, without an operation: at once, or when its
+ * operations, which are asked to end, have ended. */
+void sri_file_drop(sr_ring *ring, struct sri_file *file);
 /* Closes what destroying the ring had to leave open (struct sri_queue, finds_files_late). */
 void sri_ring_close_late(sr_ring *ring);
-/* The last operation on a closing file has ended: the close may go. */
+/* The last operation on a closing file has ended: the close may go, or the file. */
 SRI_NOINLINE void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file);
 
 /* An operation that used @file has ended. */
 static inline void sri_file_op_ended(sr_ring *ring, struct sri_file *file) {
     SR_CHECK(file->op_count > 0);
     file->op_count--;
-    if (SRI_UNLIKELY(file->op_count == 0 && file->closer != NULL)) {
+    if (SRI_UNLIKELY(file->op_count == 0 && file->state == SRI_FILE_CLOSING)) {
         sri_file_last_op_ended(ring, file);
     }
 }

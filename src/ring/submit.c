@@ -79,7 +79,8 @@ static uint8_t first_flags(const sr_request *request) {
     return (uint8_t)(request->flags | (selects ? SRI_OP_SELECTS : 0u));
 }
 
-static int submit(sr_ring *ring, const sr_request *request, sr_op *out_op, uint64_t *out_culprit) {
+int sri_request_submit(sr_ring *ring, const sr_request *request, sr_op *out_op,
+                       uint64_t *out_culprit) {
     struct sri_plan plan = {.request = request};
     int code = sri_ring_check(ring);
     if (code < 0) {
@@ -145,8 +146,8 @@ static SRI_COLD int back_out(sr_ring *ring, struct sri_op *op) {
     return 1;
 }
 
-/* The short way for plain requests: the same steps as submit(), fewer questions. Returns 1 if the
- * long way must be gone, which then finds out why. */
+/* The short way for plain requests: the same steps as sri_request_submit(), fewer questions.
+ * Returns 1 if the long way must be gone, which then finds out why. */
 static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *out_op) {
     const bool transfers = request->op != SR_OP_NOP;
     struct sri_file *file = NULL;
@@ -191,7 +192,7 @@ static inline int submit_plain(sr_ring *ring, const sr_request *request, sr_op *
 
 static SRI_NOINLINE int submit_and_report(sr_ring *ring, const sr_request *request, sr_op *out_op) {
     uint64_t culprit = 0;
-    const int code = submit(ring, request, out_op, &culprit);
+    const int code = sri_request_submit(ring, request, out_op, &culprit);
     const bool expected = code == 0 || code == SR_E_FULL || code == SR_E_UNSUPPORTED ||
                           code == -ENOMEM || code == -EACCES;
     return expected ? code : sri_misuse(code, "sr_ring_submit", culprit);

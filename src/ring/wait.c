@@ -2,7 +2,9 @@
 /* Sending and waiting in one call, with deadlines, signals and time limits accounted for. */
 #include "ring/ring.h"
 
+#include "ring/client.h"
 #include "ring/inbox.h"
+#include "sys/memory.h"
 
 #include <errno.h>
 
@@ -51,6 +53,9 @@ static void turn(sr_ring *ring, struct waiter *waiter) {
         }
     }
     sri_ring_send_waiting(ring);
+    if (SRI_UNLIKELY(ring->clients != NULL)) {
+        sri_ring_turn_clients(ring);
+    }
 }
 
 static uint32_t min_of(uint32_t a, uint32_t b) {
@@ -138,6 +143,15 @@ static int wait_loop(sr_ring *ring, struct waiter *waiter) {
     }
 }
 
+/* When a wait that begins now ends. */
+static uint64_t end_of_wait(const sr_ring *ring, uint64_t timeout_ns) {
+    if (timeout_ns == SR_FOREVER) {
+        return SR_FOREVER;
+    }
+    const uint64_t now_ns = ring->queue.backend->now_ns();
+    return timeout_ns >= SR_FOREVER - now_ns ? SR_FOREVER : now_ns + timeout_ns;
+}
+
 static int wait_check(const sr_ring *ring, uint64_t timeout_ns, const sr_wait_options *options,
                       struct waiter *out_waiter) {
     sr_wait_options given = SR_WAIT_OPTIONS_INIT;
@@ -154,13 +168,40 @@ static int wait_check(const sr_ring *ring, uint64_t timeout_ns, const sr_wait_op
     }
     out_waiter->sigmask = given.sigmask;
     out_waiter->interruptible = given.interruptible == 1;
-    out_waiter->end_ns = SR_FOREVER;
-    if (timeout_ns != SR_FOREVER) {
-        const uint64_t now_ns = ring->queue.backend->now_ns();
-        const bool beyond = timeout_ns >= SR_FOREVER - now_ns;
-        out_waiter->end_ns = beyond ? SR_FOREVER : now_ns + timeout_ns;
-    }
+    out_waiter->end_ns = end_of_wait(ring, timeout_ns);
     return 0;
+}
+
+/* What was kept for the caller is in the array already; its outputs stay for this wait too. */
+static SRI_COLD void take_kept(sr_ring *ring) {
+    sri_release(ring->completions_aside);
+    ring->completions_aside = NULL;
+}
+
+int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns) {
+    if (ring->completions_aside == NULL) {
+        sr_completion *array = sri_allocate(ring->completions_max, sizeof *array);
+        if (array == NULL) {
+            return -ENOMEM;
+        }
+        ring->completions_aside = ring->completions;
+        ring->completions = array;
+        ring->completions_count = 0;
+    }
+    if (ring->completions_count == ring->completions_max) {
+        return SR_E_FULL;
+    }
+    ring->callbacks_count = 0;
+    struct waiter waiter = {
+        .count_min = ring->completions_count + 1,
+        .end_ns = end_of_wait(ring, timeout_ns),
+    };
+    const int code = wait_loop(ring, &waiter);
+    sri_ring_tell_clients(ring);
+    if (ring->event_fd >= 0) {
+        sri_ring_prepare_event(ring);
+    }
+    return code;
 }
 
 int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
@@ -173,10 +214,17 @@ int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
     if (SRI_UNLIKELY(code < 0)) {
         return SRI_MISUSE(code, 0);
     }
-    sri_ops_free_outputs(&ring->ops);
-    ring->completions_count = 0;
+    if (SRI_LIKELY(ring->completions_aside == NULL)) {
+        sri_ops_free_outputs(&ring->ops);
+        ring->completions_count = 0;
+    } else {
+        take_kept(ring);
+    }
     ring->callbacks_count = 0;
     code = wait_loop(ring, &waiter);
+    if (SRI_UNLIKELY(ring->clients != NULL)) {
+        sri_ring_tell_clients(ring);
+    }
     if (SRI_UNLIKELY(ring->event_fd >= 0)) {
         sri_ring_prepare_event(ring);
     }

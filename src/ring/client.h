@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Client: something that lives on a ring and has things to do in its waits, such as a batch. A ring
+ * without clients pays one predicted branch per round of a wait.
+ */
+#ifndef SAFERING_RING_CLIENT_H
+#define SAFERING_RING_CLIENT_H
+
+#include "ring/ring.h"
+
+struct sri_ring_client {
+    struct sri_ring_client *next;
+    sr_ring *ring; /* NULL once the ring is gone, which only its owner's end or a fork allow */
+    uint64_t deadline_ns; /* when it wants a turn at the latest; SR_FOREVER: never */
+    /* In each round of a wait, after completions have been taken. Callbacks of the user may run. */
+    void (*turn)(struct sri_ring_client *client);
+    /* At the end of each wait. */
+    void (*waited)(struct sri_ring_client *client);
+};
+
+void sri_ring_add_client(sr_ring *ring, struct sri_ring_client *client);
+void sri_ring_remove_client(struct sri_ring_client *client);
+
+/* A client has something to do that no completion brings about: it gets a turn in this wait, or, if
+ * there is none, at once in the next. */
+static inline void sri_ring_want_turn(sr_ring *ring) {
+    ring->clients_due = true;
+}
+
+/* Waits for one completion or callback on behalf of the library. The caller's array of its last
+ * wait stays as it is; what comes without a callback is kept for its next wait. Returns 0,
+ * SR_E_FULL (the array for what is kept is full), -ENOMEM, or as sr_ring_wait(). */
+int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns);
+
+#endif
