@@ -9,6 +9,7 @@
 #ifndef SAFERING_SAFERING_H
 #define SAFERING_SAFERING_H
 
+#include <safering/batch.h>
 #include <safering/buffer.h>
 #include <safering/buffer_ring.h>
 #include <safering/error.h>

@@ -32,7 +32,8 @@ enum sri_kind {
     SRI_KIND_BUFFER = 1,
     SRI_KIND_OP = 2,
     SRI_KIND_FILE = 3,
-    /* 4 and 5 are for batch nodes and capabilities. */
+    SRI_KIND_NODE = 4,
+    /* 5 is for capabilities. */
     SRI_KIND_INTERNAL = 6, /* user_data of the library's own requests; never handed out */
     SRI_KIND_FREE = 7      /* marks a free entry; never handed out */
 };

@@ -18,6 +18,7 @@ check_includes() {
         below["sys"] = " sys core "
         below["buffer"] = " buffer sys core "
         below["ring"] = " ring buffer sys core "
+        below["batch"] = " batch ring buffer sys core "
     }
 
     function report(reason) {
@@ -54,7 +55,7 @@ check_includes() {
         } else if (quote == "<") {
             if (name ~ /^safering\// && (getline line < ("include/" name)) < 0) {
                 report("include/" name " does not exist")
-            } else if (name ~ /^(core|sys|buffer|ring)\// && name !~ /^sys\/[a-z0-9_]+\.h$/) {
+            } else if (name ~ /^(core|sys|buffer|ring|batch)\// && name !~ /^sys\/[a-z0-9_]+\.h$/) {
                 report("a private header is written \"" name "\"")
             } else if (name ~ /^(liburing(\/.*)?\.h|linux\/io_uring\.h)$/ && room != "sys") {
                 report("only src/sys talks to the kernel: <" name ">")

@@ -15,7 +15,7 @@
 #define HOUR_NS  UINT64_C(3600000000000)
 #define FAR_KIND 61
 
-enum kind { BUFFER, OP, FILE_HANDLE, KINDS };
+enum kind { BUFFER, OP, FILE_HANDLE, NODE, KINDS };
 
 /* Two of everything, so that there is something foreign, and one of each that has ended. */
 struct world {
@@ -23,6 +23,8 @@ struct world {
     sr_ring *ring;
     sr_ring *other_ring;
     sr_buffer_ring *buffer_ring; /* empty; goes with its ring */
+    sr_batch *batch;             /* on the other ring; a node in flight, others forgotten */
+    sr_batch *other_batch;       /* on the ring; not started */
     sr_pool *pool;               /* attached to the ring */
     sr_pool *other_pool;         /* attached to the other ring only */
     uint64_t live[KINDS];
@@ -63,6 +65,45 @@ static void make_ended(void) {
     file_close(world.ring, closed_last);
 }
 
+/* Adds the live one, into the place of one that is forgotten already. */
+static void add_live_node(sr_batch *batch, sr_node node, const sr_node_outcome *outcome,
+                          void *ctx) {
+    sr_node_spec spec = SR_NODE_SPEC_INIT;
+    sr_node live;
+    spec.request.op = SR_OP_TIMEOUT;
+    spec.request.duration_ns = HOUR_NS;
+    assert_ok(sr_batch_add(batch, &spec, &live));
+    world.live[NODE] = live.bits;
+    world.ended[NODE] = node.bits;
+    (void)outcome;
+    (void)ctx;
+}
+
+/* Not on the ring of the live operation: a forged handle of that must not name the node's. */
+static void batches_begin(void) {
+    sr_batch_options options = SR_BATCH_OPTIONS_INIT;
+    sr_node_spec spec = SR_NODE_SPEC_INIT;
+    sr_node first;
+    sr_node last;
+    sr_node foreign;
+    options.forget = 1;
+    assert_ok(sr_batch_create(world.other_ring, &options, &world.batch));
+    assert_ok(sr_batch_add(world.batch, &spec, &first));
+    spec.on_outcome = add_live_node;
+    assert_ok(sr_batch_add(world.batch, &spec, &last));
+    assert_ok(sr_batch_after(world.batch, last, first, SR_ON_SUCCESS));
+    assert_code(sr_batch_run(world.batch, 0, NULL), SR_E_TIMEOUT);
+    while (world.live[NODE] == 0) {
+        assert_ok(sr_ring_wait(world.other_ring, 1, SR_FOREVER, NULL, NULL));
+    }
+    world.reused[NODE] = first.bits;
+    cr_assert_eq(sr_ring_flush(world.other_ring), 1);
+    spec.on_outcome = NULL;
+    assert_ok(sr_batch_create(world.ring, NULL, &world.other_batch));
+    assert_ok(sr_batch_add(world.other_batch, &spec, &foreign));
+    world.foreign[NODE] = foreign.bits;
+}
+
 static void world_begin(void) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
     options.inbox_entries = 4;
@@ -78,6 +119,8 @@ static void world_begin(void) {
     pool_attach(world.other_ring, world.other_pool);
     make_ended();
     world.live[BUFFER] = buffer_take(world.pool).bits;
+    world.live[NODE] = 0;
+    batches_begin();
     world.live[OP] = submit_timeout(world.ring).bits;
     world.live[FILE_HANDLE] = file_new(world.ring, "live").bits;
     world.foreign[BUFFER] = buffer_take(world.other_pool).bits;
@@ -93,6 +136,11 @@ static void world_begin(void) {
 static void world_end(void) {
     sr_set_misuse_hook(NULL, NULL);
     /* What was alive is alive and works. */
+    sr_node_outcome outcome;
+    assert_ok(sr_batch_outcome(world.batch, (sr_node){world.live[NODE]}, &outcome));
+    cr_assert_eq(outcome.state, SR_OUTCOME_NONE);
+    assert_ok(sr_batch_destroy(&world.batch));
+    assert_ok(sr_batch_destroy(&world.other_batch));
     sr_request request = request_of(SR_OP_READ);
     request.file.bits = world.live[FILE_HANDLE];
     request.buffer.bits = world.live[BUFFER];
@@ -243,6 +291,37 @@ static int call_provide(uint64_t bits) {
     return sr_buffer_ring_provide(world.buffer_ring, (sr_buffer){bits});
 }
 
+static int call_after(uint64_t bits) {
+    return sr_batch_after(world.batch, (sr_node){bits}, (sr_node){world.live[NODE]}, SR_ALWAYS);
+}
+
+static int call_after_dependency(uint64_t bits) {
+    const int code =
+        sr_batch_after(world.batch, (sr_node){world.live[NODE]}, (sr_node){bits}, SR_ALWAYS);
+    return code;
+}
+
+static int call_outcome(uint64_t bits) {
+    sr_node_outcome outcome = {.state = SR_OUTCOME_DONE};
+    const int code = sr_batch_outcome(world.batch, (sr_node){bits}, &outcome);
+    cr_assert_eq(outcome.state, SR_OUTCOME_NONE);
+    return code;
+}
+
+static int call_take_file(uint64_t bits) {
+    sr_file file = {1};
+    const int code = sr_batch_take_file(world.batch, (sr_node){bits}, &file);
+    cr_assert_eq(file.bits, 0);
+    return code;
+}
+
+static int call_take_buffer(uint64_t bits) {
+    sr_buffer buffer = {1};
+    const int code = sr_batch_take_buffer(world.batch, (sr_node){bits}, &buffer);
+    cr_assert_eq(buffer.bits, 0);
+    return code;
+}
+
 static const struct call {
     const char *function;
     enum kind kind;
@@ -257,6 +336,11 @@ static const struct call {
     {"sr_file_fd", FILE_HANDLE, true, call_fd},
     {"sr_file_detach", FILE_HANDLE, true, call_detach},
     {"sr_buffer_ring_provide", BUFFER, true, call_provide},
+    {"sr_batch_after", NODE, true, call_after},
+    {"sr_batch_after", NODE, true, call_after_dependency},
+    {"sr_batch_outcome", NODE, true, call_outcome},
+    {"sr_batch_take_file", NODE, true, call_take_file},
+    {"sr_batch_take_buffer", NODE, true, call_take_buffer},
 };
 
 static void refuse_all(const char *function, enum kind kind, bool reports, bool none_is_fine,
@@ -300,7 +384,7 @@ CASE(handles, every_call_refuses_every_kind_of_bad_handle_and_nothing_changes, w
 
 CASE(handles, no_call_that_takes_a_handle_was_forgotten, world_begin, world_end) {
     const struct declarations *declared = declarations_read();
-    const char *const types[] = {"sr_buffer ", "sr_op ", "sr_file "};
+    const char *const types[] = {"sr_buffer ", "sr_op ", "sr_file ", "sr_node "};
     for (size_t i = 0; i < declared->count; i++) {
         const struct declaration *one = &declared->list[i];
         bool takes_handle = false;
@@ -473,6 +557,8 @@ Test(handles, where_nothing_is_alive_no_handle_is) {
     assert_ok(sr_buffer_ring_create(world.ring, world.pool,
                                     &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 0},
                                     &world.buffer_ring));
+    assert_ok(sr_batch_create(world.ring, NULL, &world.batch));
+    world.live[NODE] = 0;
     for (uint32_t round = 0; round < 3; round++) { /* never used; used and free again */
         uint64_t bits[64] = {0, UINT64_MAX, world.ended[BUFFER], world.ended[OP],
                              world.ended[FILE_HANDLE]};
@@ -490,6 +576,7 @@ Test(handles, where_nothing_is_alive_no_handle_is) {
         (void)unlinkat(world.directory.fd, "closed", 0);
         (void)unlinkat(world.directory.fd, "closed last", 0);
     }
+    assert_ok(sr_batch_destroy(&world.batch));
     ring_end(&world.ring);
     pool_end(&world.pool);
     directory_end(&world.directory);

@@ -8,7 +8,7 @@
 #include "misuse/declarations.h"
 #include "support/case.h"
 
-enum type { REGION, POOL, RING, BUFFER_RING, TYPES };
+enum type { REGION, POOL, RING, BUFFER_RING, BATCH, TYPES };
 
 #define FAKE_BYTES 16384u
 
@@ -16,6 +16,7 @@ static sr_region *region;
 static sr_pool *pool;
 static sr_ring *ring;
 static sr_buffer_ring *buffer_ring;
+static sr_batch *batch;
 static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
 static _Alignas(4096) unsigned char filled[FAKE_BYTES];
 
@@ -27,6 +28,7 @@ static void objects_begin(void) {
     ring = ring_make(&options);
     assert_ok(sr_buffer_ring_create(
         ring, pool, &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 1}, &buffer_ring));
+    assert_ok(sr_batch_create(ring, NULL, &batch));
     memset(filled, 0xff, sizeof filled);
     misuse_watch();
 }
@@ -38,6 +40,7 @@ static void objects_end(void) {
     assert_ok(run(ring, &nop).result);
     (void)buffer_take(pool);
     cr_assert_eq(sr_region_size(region), 65536);
+    assert_ok(sr_batch_destroy(&batch));
     assert_ok(sr_buffer_ring_destroy(&buffer_ring));
     ring_end(&ring);
     pool_end(&pool);
@@ -280,6 +283,88 @@ static long call_buffer_ring_get_stats(void *object) {
     return sr_buffer_ring_get_stats(object, &stats);
 }
 
+static long call_batch_create(void *object) {
+    sr_batch *made = (sr_batch *)(void *)zeroed;
+    const int code = sr_batch_create(object, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_batch_destroy(void *object) {
+    sr_batch *variable = object;
+    const int code = sr_batch_destroy(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_batch_add(void *object) {
+    const sr_node_spec spec = SR_NODE_SPEC_INIT;
+    sr_node node = {1};
+    const int code = sr_batch_add(object, &spec, &node);
+    cr_assert_eq(node.bits, 0);
+    return code;
+}
+
+static long call_batch_after(void *object) {
+    return sr_batch_after(object, SR_NODE_NONE, SR_NODE_NONE, SR_ALWAYS);
+}
+
+static long call_batch_start(void *object) {
+    return sr_batch_start(object);
+}
+
+static long call_batch_refusal(void *object) {
+    sr_node node = {1};
+    const int code = sr_batch_refusal(object, &node, 1);
+    cr_assert_eq(node.bits, 1);
+    return code;
+}
+
+static long call_batch_run(void *object) {
+    const sr_completion *completions = (const sr_completion *)zeroed;
+    const int code = sr_batch_run(object, 0, &completions);
+    cr_assert_null(completions);
+    return code;
+}
+
+static long call_batch_cancel(void *object) {
+    return sr_batch_cancel(object);
+}
+
+static long call_batch_outcome(void *object) {
+    sr_node_outcome outcome = {.state = SR_OUTCOME_DONE};
+    const int code = sr_batch_outcome(object, SR_NODE_NONE, &outcome);
+    cr_assert_eq(outcome.state, SR_OUTCOME_NONE);
+    return code;
+}
+
+static long call_batch_take_file(void *object) {
+    sr_file file = {1};
+    const int code = sr_batch_take_file(object, SR_NODE_NONE, &file);
+    cr_assert_eq(file.bits, 0);
+    return code;
+}
+
+static long call_batch_take_buffer(void *object) {
+    sr_buffer buffer = {1};
+    const int code = sr_batch_take_buffer(object, SR_NODE_NONE, &buffer);
+    cr_assert_eq(buffer.bits, 0);
+    return code;
+}
+
+static long call_batch_get_stats(void *object) {
+    sr_batch_stats stats = SR_BATCH_STATS_INIT;
+    return sr_batch_get_stats(object, &stats);
+}
+
+static long call_batch_dot(void *object) {
+    char text[8] = "";
+    size_t length = 1;
+    const int code = sr_batch_dot(object, text, sizeof text, &length);
+    cr_assert(text[0] == '\0' && length == 0);
+    return code;
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -324,6 +409,19 @@ static const struct {
     {"sr_ring_event_fd", RING, SR_E_OBJECT, SR_E_OBJECT, call_event_fd},
     {"sr_ring_next_deadline_ns", RING, SR_E_OBJECT, SR_E_OBJECT, call_next_deadline},
     {"sr_ring_dispatch", RING, SR_E_OBJECT, SR_E_OBJECT, call_dispatch},
+    {"sr_batch_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_batch_create},
+    {"sr_batch_destroy", BATCH, 0, SR_E_OBJECT, call_batch_destroy},
+    {"sr_batch_add", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_add},
+    {"sr_batch_after", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_after},
+    {"sr_batch_start", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_start},
+    {"sr_batch_refusal", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_refusal},
+    {"sr_batch_run", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_run},
+    {"sr_batch_cancel", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_cancel},
+    {"sr_batch_outcome", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_outcome},
+    {"sr_batch_take_file", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_take_file},
+    {"sr_batch_take_buffer", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_take_buffer},
+    {"sr_batch_get_stats", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_get_stats},
+    {"sr_batch_dot", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_dot},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -340,7 +438,7 @@ static const char *const without_object[] = {
 };
 
 static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring ",
-                                              "sr_buffer_ring "};
+                                              "sr_buffer_ring ", "sr_batch "};
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
@@ -382,7 +480,7 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
 CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
      objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
-        void *const objects[TYPES] = {region, pool, ring, buffer_ring};
+        void *const objects[TYPES] = {region, pool, ring, buffer_ring, batch};
         refuse(row, "NULL", NULL, calls[row].for_null);
         refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
         refuse(row, "filled memory", filled, calls[row].for_wrong);
@@ -506,6 +604,42 @@ static int null_buffer_data(void) {
     return sr_buffer_data(pool, SR_BUFFER_NONE, 0, 1, SR_ACCESS_READ, NULL);
 }
 
+static int null_batch_create(void) {
+    return sr_batch_create(ring, NULL, NULL);
+}
+
+static int null_batch_destroy(void) {
+    return sr_batch_destroy(NULL);
+}
+
+static int null_batch_add(void) {
+    return sr_batch_add(batch, NULL, NULL);
+}
+
+static int null_batch_refusal(void) {
+    return sr_batch_refusal(batch, NULL, 1);
+}
+
+static int null_batch_outcome(void) {
+    return sr_batch_outcome(batch, SR_NODE_NONE, NULL);
+}
+
+static int null_batch_take_file(void) {
+    return sr_batch_take_file(batch, SR_NODE_NONE, NULL);
+}
+
+static int null_batch_take_buffer(void) {
+    return sr_batch_take_buffer(batch, SR_NODE_NONE, NULL);
+}
+
+static int null_batch_get_stats(void) {
+    return sr_batch_get_stats(batch, NULL);
+}
+
+static int null_batch_dot(void) {
+    return sr_batch_dot(batch, NULL, 0, NULL);
+}
+
 CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_begin, objects_end) {
     static const struct {
         const char *function;
@@ -531,6 +665,15 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_file_fd", -EINVAL, null_file_fd},
         {"sr_file_detach", -EINVAL, null_file_detach},
         {"sr_quarantine_stats", -EINVAL, null_quarantine_stats},
+        {"sr_batch_create", -EINVAL, null_batch_create},
+        {"sr_batch_destroy", SR_E_OBJECT, null_batch_destroy},
+        {"sr_batch_add", -EINVAL, null_batch_add},
+        {"sr_batch_refusal", -EINVAL, null_batch_refusal},
+        {"sr_batch_outcome", -EINVAL, null_batch_outcome},
+        {"sr_batch_take_file", -EINVAL, null_batch_take_file},
+        {"sr_batch_take_buffer", -EINVAL, null_batch_take_buffer},
+        {"sr_batch_get_stats", -EINVAL, null_batch_get_stats},
+        {"sr_batch_dot", -EINVAL, null_batch_dot},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
         const struct snapshot before = snapshot_take();
