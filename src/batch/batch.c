@@ -229,19 +229,30 @@ int sr_batch_start(sr_batch *batch) {
     return code < 0 ? SRI_MISUSE(code, 0) : start_and_report(batch, __func__);
 }
 
+/* Whether it has finished, and whoever wants to know of it has been told and added nothing. */
+static bool is_at_end(sr_batch *batch) {
+    sr_ring *ring = sri_batch_ring(batch);
+    if (sri_batch_is_finished(batch)) { /* perhaps without a wait that would have told it */
+        ring->in_callback = true;
+        sri_batch_tell_progress(batch);
+        ring->in_callback = false;
+    }
+    return sri_batch_is_finished(batch);
+}
+
 /* Waits until the batch has finished, or something else has come. */
 static int run(sr_batch *batch, uint64_t timeout_ns, const sr_completion **out_completions) {
     sr_ring *ring = sri_batch_ring(batch);
     const struct sri_backend *backend = ring->queue.backend;
     const uint64_t start_ns = timeout_ns != SR_FOREVER ? backend->now_ns() : 0;
     uint64_t left_ns = timeout_ns;
-    while (!sri_batch_is_finished(batch)) {
+    while (!is_at_end(batch)) {
         const int code = sr_ring_wait(ring, 1, left_ns, NULL, out_completions);
         if (code > 0) {
             return code;
         }
         if (code < 0) {
-            return sri_batch_is_finished(batch) ? 0 : code;
+            return is_at_end(batch) ? 0 : code;
         }
         if (timeout_ns != SR_FOREVER && !sri_batch_is_finished(batch)) {
             const uint64_t passed_ns = backend->now_ns() - start_ns;
