@@ -150,9 +150,10 @@ typedef struct sr_batch_options {
     /** 1: the first node that FAILED, clean-up nodes apart, stops the batch. Default 0: everything
      * that can be reached runs. */
     uint32_t fail_fast;
-    /** 1: a node is forgotten, its handle stale, when it has its outcome and no other node needs it
-     * any more: for batches that grow without end. Default 0: outcomes can be asked until destroy.
-     */
+    /** 1: a node is forgotten, its handle stale, when it, every node with an edge to it, and every
+     * node that uses its buffer have their outcomes: for batches that grow without end. In a node's
+     * callback the nodes that it depends on are still there. Default 0: outcomes can be asked until
+     * destroy. */
     uint32_t forget;
     /** From sr_batch_start(); then the batch is stopped. Default 0: none. */
     uint64_t deadline_ns;

@@ -138,9 +138,9 @@ void sri_custody_return_buffer(sr_batch *batch, struct sri_node *node);
 void sri_custody_drop_file(sr_batch *batch, struct sri_node *node);
 /* Closes descriptors in a message that nobody will read. */
 void sri_custody_drop_message(sr_batch *batch, const sr_message *message);
-/* Names what a node takes of others, so that it stays. */
+/* A node uses a buffer that another was given, or its own, so that it stays. */
 void sri_custody_refer(sr_batch *batch, struct sri_node *node);
-/* A node has ended: what it took of others may go. */
+/* A node has ended: what it depended on, and the buffer, may go. */
 void sri_custody_unrefer(sr_batch *batch, struct sri_node *node);
 /* With `forget`: the record of a node that nobody needs any more goes. */
 void sri_custody_forget(sr_batch *batch, struct sri_node *node);

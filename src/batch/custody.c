@@ -78,16 +78,17 @@ void sri_custody_drop_message(sr_batch *batch, const sr_message *message) {
 }
 
 void sri_custody_refer(sr_batch *batch, struct sri_node *node) {
-    for (uint32_t i = 0; i < SRI_ARGUMENTS; i++) {
-        if (node->arguments[i] != SRI_NODE_NONE) {
-            sri_node_at(&batch->nodes, node->arguments[i])->references++;
-        }
-    }
     if (node->buffer_root != SRI_NODE_NONE) {
         struct sri_node *root = sri_node_at(&batch->nodes, node->buffer_root);
         root->takers++;
         root->references += root != node;
     }
+}
+
+static void unrefer(sr_batch *batch, struct sri_node *node) {
+    SR_CHECK(node->references > 0);
+    node->references--;
+    sri_custody_forget(batch, node);
 }
 
 static void buffer_unrefer(sr_batch *batch, struct sri_node *node) {
@@ -98,20 +99,20 @@ static void buffer_unrefer(sr_batch *batch, struct sri_node *node) {
         sri_custody_return_buffer(batch, root);
     }
     if (root != node) {
-        root->references--;
-        sri_custody_forget(batch, root);
+        unrefer(batch, root);
     }
 }
 
 void sri_custody_unrefer(sr_batch *batch, struct sri_node *node) {
-    for (uint32_t i = 0; i < SRI_ARGUMENTS; i++) {
-        if (node->arguments[i] != SRI_NODE_NONE) {
-            struct sri_node *other = sri_node_at(&batch->nodes, node->arguments[i]);
-            SR_CHECK(other->references > 0);
-            other->references--;
-            node->arguments[i] = SRI_NODE_NONE;
-            sri_custody_forget(batch, other);
+    while (node->edge_in_first != SRI_EDGE_NONE) {
+        const uint32_t place = node->edge_in_first;
+        const struct sri_edge *edge = sri_edge_at(&batch->edges, place);
+        struct sri_node *dependency = sri_node_at(&batch->nodes, edge->from);
+        node->edge_in_first = edge->next_in;
+        if (batch->options.forget == 1) {
+            sri_edge_release(&batch->edges, place);
         }
+        unrefer(batch, dependency);
     }
     if (node->buffer_root != SRI_NODE_NONE) {
         buffer_unrefer(batch, node);

@@ -38,9 +38,7 @@ uint32_t sri_edge_acquire(struct sri_edges *edges) {
     return has_room ? edges->place_count++ : SRI_EDGE_NONE;
 }
 
-void sri_edges_release(struct sri_edges *edges, uint32_t first, uint32_t last) {
-    if (first != SRI_EDGE_NONE) {
-        sri_edge_at(edges, last)->next = edges->free_first;
-        edges->free_first = first;
-    }
+void sri_edge_release(struct sri_edges *edges, uint32_t index) {
+    sri_edge_at(edges, index)->next = edges->free_first;
+    edges->free_first = index;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Edge: `to` runs after the node whose list this edge is in. Edges lie in blocks that never move;
- * those that are done with are used again.
+ * Edge: a node runs after another. Every edge is in two lists: of what depends on its dependency,
+ * to hand the outcome on, and of what its node depends on, to keep these as long as they are
+ * needed. Edges lie in blocks that never move; those that are done with are used again.
  */
 #ifndef SAFERING_BATCH_EDGE_H
 #define SAFERING_BATCH_EDGE_H
@@ -14,10 +15,13 @@
 
 struct sri_edge {
     uint32_t to;      /* place of the node that depends */
-    uint32_t next;    /* of the same dependency, or in the free list */
+    uint32_t from;    /* place of its dependency */
+    uint32_t next;    /* of the same dependency; or in the free list */
+    uint32_t next_in; /* of the same node */
     uint32_t ordinal; /* among the edges to `to` */
     uint8_t when;     /* enum sr_when */
     bool argument;    /* `to` takes a result of the dependency */
+    bool known;       /* added when the dependency had its outcome: not to be handed on */
 };
 
 struct sri_edges {
@@ -37,7 +41,6 @@ static inline struct sri_edge *sri_edge_at(const struct sri_edges *edges, uint32
 
 /* The place of a new edge, or SRI_EDGE_NONE when memory is short. */
 uint32_t sri_edge_acquire(struct sri_edges *edges);
-/* Gives back a list of edges, from @first to @last. */
-void sri_edges_release(struct sri_edges *edges, uint32_t first, uint32_t last);
+void sri_edge_release(struct sri_edges *edges, uint32_t index);
 
 #endif

@@ -215,7 +215,6 @@ static void link_edge(sr_batch *batch, struct sri_node *dependency, uint32_t pla
 
 static int add_edge(sr_batch *batch, struct sri_node *node, struct sri_node *dependency,
                     uint32_t when) {
-    const bool known = sri_node_has_outcome(dependency);
     const uint32_t place = sri_edge_acquire(&batch->edges);
     if (place == SRI_EDGE_NONE) {
         return -ENOMEM;
@@ -223,16 +222,21 @@ static int add_edge(sr_batch *batch, struct sri_node *node, struct sri_node *dep
     struct sri_edge *edge = sri_edge_at(&batch->edges, place);
     *edge = (struct sri_edge){
         .to = node->index,
+        .from = dependency->index,
         .next = SRI_EDGE_NONE,
+        .next_in = node->edge_in_first,
         .ordinal = node->edges_in++,
         .when = (uint8_t)when,
         .argument = note_arguments(node, dependency),
+        .known = sri_node_has_outcome(dependency),
     };
-    if (known) {
+    node->edge_in_first = place;
+    dependency->references++;
+    node->unresolved += !edge->known;
+    if (edge->known) {
         sri_node_meet(node, dependency, edge->ordinal, when, edge->argument);
-        sri_edges_release(&batch->edges, place, place);
-    } else {
-        node->unresolved++;
+    }
+    if (!edge->known || batch->options.forget == 0) {
         link_edge(batch, dependency, place);
     }
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "batch/node.h"
 
+#include "batch/edge.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -91,8 +92,9 @@ int sri_node_acquire(struct sri_nodes *nodes, struct sri_node **out_node) {
         .handle = handle,
         .sequence = nodes->acquired_total++,
         .buffer_root = SRI_NODE_NONE,
-        .edge_first = SRI_NODE_NONE,
-        .edge_last = SRI_NODE_NONE,
+        .edge_first = SRI_EDGE_NONE,
+        .edge_last = SRI_EDGE_NONE,
+        .edge_in_first = SRI_EDGE_NONE,
         .unmet = SRI_ORDINAL_NONE,
         .pool = UINT8_MAX,
         .index = index,

@@ -57,11 +57,12 @@ struct sri_node {
     uint32_t buffer_root;              /* the node whose buffer it takes, at the end of the chain */
     uint32_t edge_first;               /* edges to nodes that depend on it */
     uint32_t edge_last;
-    uint32_t unresolved; /* edges from nodes that have no outcome yet */
-    uint32_t edges_in;   /* edges to it, ever: the next one's ordinal */
-    uint32_t unmet;      /* ordinal of the first edge that is not satisfied */
-    uint32_t references; /* nodes without outcome that take something of it */
-    uint32_t takers;     /* of these, those that use its buffer */
+    uint32_t edge_in_first; /* edges to it, while it has no outcome */
+    uint32_t unresolved;    /* edges from nodes that have no outcome yet */
+    uint32_t edges_in;      /* edges to it, ever: the next one's ordinal */
+    uint32_t unmet;         /* ordinal of the first edge that is not satisfied */
+    uint32_t references;    /* edges to nodes without outcome, and these if they use its buffer */
+    uint32_t takers;        /* nodes without outcome that use its buffer, itself among them */
     uint32_t buffer_offset;
     uint32_t index; /* place among the batch's nodes */
     uint32_t next;  /* in the one list that it is in */

@@ -74,20 +74,25 @@ void sri_node_meet(struct sri_node *node, const struct sri_node *dependency, uin
     }
 }
 
+static void hand_on(sr_batch *batch, const struct sri_node *node, const struct sri_edge *edge) {
+    struct sri_node *to = sri_node_at(&batch->nodes, edge->to);
+    sri_node_meet(to, node, edge->ordinal, edge->when, edge->argument);
+    SR_CHECK(to->unresolved > 0);
+    to->unresolved--;
+    if (to->unresolved == 0 && to->state == SRI_NODE_PENDING) {
+        sri_node_evaluate(batch, to);
+    }
+}
+
 static void resolve_edges(sr_batch *batch, struct sri_node *node) {
     for (uint32_t i = node->edge_first; i != SRI_EDGE_NONE;) {
         const struct sri_edge *edge = sri_edge_at(&batch->edges, i);
-        struct sri_node *to = sri_node_at(&batch->nodes, edge->to);
-        sri_node_meet(to, node, edge->ordinal, edge->when, edge->argument);
-        SR_CHECK(to->unresolved > 0);
-        to->unresolved--;
-        if (to->unresolved == 0 && to->state == SRI_NODE_PENDING) {
-            sri_node_evaluate(batch, to);
+        if (!edge->known) {
+            hand_on(batch, node, edge);
         }
         i = edge->next;
     }
     if (batch->options.forget == 1) { /* else they stay for whoever draws the graph */
-        sri_edges_release(&batch->edges, node->edge_first, node->edge_last);
         node->edge_first = SRI_EDGE_NONE;
         node->edge_last = SRI_EDGE_NONE;
     }
