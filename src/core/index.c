@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/index.h"
 
-/* One multiplication by a secret odd number and a fold of the high half: enough to scatter handles,
- * and unpredictable to whoever chooses keys without knowing the seed. */
+static uint64_t fold(uint64_t a, uint64_t b) {
+    const __uint128_t product = (__uint128_t)a * b;
+    return (uint64_t)(product >> 64) ^ (uint64_t)product;
+}
+
+/* The first multiplication breaks up what keys have in common (handles differ by steps of powers of
+ * two), the second one, by a secret odd number, makes it unpredictable to whoever chooses keys. One
+ * alone does not do: for one seed in some thousand the keys of a run of handles lay in a few heaps.
+ */
 static uint32_t home_of(const struct sri_index *index, uint64_t key) {
-    const __uint128_t product = (__uint128_t)(key ^ index->seed) * (index->seed | 1u);
-    return (uint32_t)((uint64_t)(product >> 64) ^ (uint64_t)product) & index->cell_mask;
+    const uint64_t mixed = fold(key ^ index->seed, UINT64_C(0x9e3779b97f4a7c15));
+    return (uint32_t)fold(mixed, index->seed | 1u) & index->cell_mask;
 }
 
 uint32_t sri_index_cells_for(uint32_t count_max) {

@@ -128,6 +128,40 @@ Test(index, keys_chosen_to_collide_scatter_under_another_seed) {
     cr_assert_lt(longest_run(&index), KEYS / 4);
 }
 
+/* Steps from a key's home to its cell, for all that are in. */
+static uint64_t steps_of(const struct sri_index *index) {
+    uint64_t steps = 0;
+    for (uint32_t i = 0; i <= index->cell_mask; i++) {
+        if (index->cells[i].value != SRI_INDEX_NONE) {
+            steps += (i - home_of(index, index->cells[i].key)) & index->cell_mask;
+        }
+    }
+    return steps;
+}
+
+/* Handles are not random: they differ by one entry, by one generation, by powers of two. */
+Test(index, keys_in_steps_as_handles_have_them_stay_close_to_home) {
+    enum { COUNT = 4096, SEEDS = 50 };
+    static struct sri_index_cell cells[2 * COUNT];
+    struct scale_random random = scale_random(4);
+    struct sri_index index;
+    for (uint32_t bits = 0; bits < 48; bits++) {
+        uint64_t steps = 0;
+        const uint64_t base = scale_random_next(&random);
+        for (uint32_t seed = 0; seed < SEEDS; seed++) {
+            sri_index_init(&index, cells, COUNT, scale_random_next(&random));
+            for (uint32_t i = 0; i < COUNT; i++) {
+                cr_assert(sri_index_insert(&index, base + ((uint64_t)i << bits), i));
+            }
+            steps += steps_of(&index);
+        }
+        /* Half full, random keys are half a step away (Knuth, The Art of Computer Programming,
+         * 6.4). */
+        const double average = (double)steps / (COUNT * SEEDS);
+        cr_assert_lt(average, 1.0, "steps of 2^%u: %.1f cells away on average", bits, average);
+    }
+}
+
 Test(index, a_full_index_takes_no_more_and_keeps_what_it_has) {
     struct sri_index_cell cells[16];
     struct sri_index index;
