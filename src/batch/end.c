@@ -113,6 +113,7 @@ int sr_batch_destroy(sr_batch **batch) {
     if (code < 0) {
         return SRI_MISUSE(code, 0);
     }
-    *batch = NULL;
-    return destroy(gone);
+    const int result = destroy(gone);
+    *batch = NULL; /* only now: callbacks may look at it */
+    return result;
 }

@@ -87,7 +87,9 @@ void sri_file_last_op_ended(sr_ring *ring, struct sri_file *file) {
         end_drop(ring, file);
         return;
     }
-    SR_CHECK(op != NULL);
+    if (op == NULL) {
+        return; /* the ring's end has closed it under the operation */
+    }
     file->closer = NULL;
     fixed_slot_clear(ring, file);
     sri_op_move(op, SRI_OP_FLYING);
