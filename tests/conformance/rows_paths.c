@@ -4,8 +4,7 @@
 
 #include <sys/syscall.h>
 
-/* ---- requests ---------------------------------------------------------------------------------
- */
+/* ---- requests ------------------------------------------------------------------------------- */
 
 static void named(struct scene *scene, sr_request *request, const char *path) {
     request->file = scene->dir;
@@ -39,8 +38,7 @@ static void open_the_other_gate(struct scene *scene) {
     scene->fs->other_gate_closed = 0;
 }
 
-/* ---- open -------------------------------------------------------------------------------------
- */
+/* ---- open ----------------------------------------------------------------------------------- */
 
 static void open_the_file(struct scene *scene, sr_request *request) {
     named(scene, request, "file");
@@ -114,8 +112,7 @@ static void file_is_open(struct scene *scene, const sr_completion *completion) {
     cr_assert_eq(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
 }
 
-/* ---- close ------------------------------------------------------------------------------------
- */
+/* ---- close ---------------------------------------------------------------------------------- */
 
 static void close_the_file(struct scene *scene, sr_request *request) {
     int fd = -1;
@@ -152,8 +149,7 @@ static void is_closed(struct scene *scene, const sr_completion *completion) {
     cr_assert(fcntl(scene->near, F_GETFD) < 0 && errno == EBADF);
 }
 
-/* ---- statx ------------------------------------------------------------------------------------
- */
+/* ---- statx ---------------------------------------------------------------------------------- */
 
 static void look_at_the_file(struct scene *scene, sr_request *request) {
     named(scene, request, "file");
@@ -179,8 +175,7 @@ static void tells_the_size(struct scene *scene, const sr_completion *completion)
     }
 }
 
-/* ---- names ------------------------------------------------------------------------------------
- */
+/* ---- names ---------------------------------------------------------------------------------- */
 
 static void remove_it(struct scene *scene, sr_request *request) {
     scene_touch(scene, "goes");
@@ -271,8 +266,7 @@ static void is_pointed_at(struct scene *scene, const sr_completion *completion) 
     cr_assert_eq(scene_exists(scene, "pointer"), completion->result >= 0);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 #define FIFO_DIFFERS                                                                               \
     "a cancel interrupts what blocks interruptibly in a kernel worker (opening a FIFO, splice, "   \

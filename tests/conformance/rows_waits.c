@@ -8,8 +8,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-/* ---- nop, timeout -----------------------------------------------------------------------------
- */
+/* ---- nop, timeout --------------------------------------------------------------------------- */
 
 static void nothing(struct scene *scene, sr_request *request) {
     (void)scene;
@@ -36,8 +35,7 @@ static void longer_than_there_is_time(struct scene *scene, sr_request *request) 
     request->duration_ns = (uint64_t)INT64_MAX + 1;
 }
 
-/* ---- poll -------------------------------------------------------------------------------------
- */
+/* ---- poll ----------------------------------------------------------------------------------- */
 
 static void something_to_read(struct scene *scene, sr_request *request) {
     request->file = scene_pair(scene, SOCK_STREAM);
@@ -50,7 +48,7 @@ static void of_no_file(struct scene *scene, sr_request *request) {
 }
 
 static void write_a_byte(struct scene *scene) {
-    if (scene->steps < 2) {
+    if (scene_feeds(scene, 2)) {
         cr_assert_eq(write(scene->far, "x", 1), 1);
     }
 }
@@ -61,8 +59,7 @@ static void is_an_event(struct scene *scene, const sr_completion *completion) {
               (unsigned long long)completion->result);
 }
 
-/* ---- waitid -----------------------------------------------------------------------------------
- */
+/* ---- waitid --------------------------------------------------------------------------------- */
 
 static void the_end_of(pid_t child, sr_request *request) {
     request->mask = P_PID;
@@ -107,8 +104,7 @@ static void child_has_ended(struct scene *scene, const sr_completion *completion
     }
 }
 
-/* ---- futexes ----------------------------------------------------------------------------------
- */
+/* ---- futexes -------------------------------------------------------------------------------- */
 
 static void a_word_that_is_seven(struct scene *scene, sr_request *request) {
     scene->word = 7;
@@ -156,8 +152,7 @@ static void child_is_woken(struct scene *scene, const sr_completion *completion)
     scene->child = 0;
 }
 
-/* ---- epoll ------------------------------------------------------------------------------------
- */
+/* ---- epoll ---------------------------------------------------------------------------------- */
 
 static void add_to_a_set(struct scene *scene, sr_request *request) {
     scene->near = epoll_create1(EPOLL_CLOEXEC);
@@ -182,8 +177,7 @@ static void set_tells(struct scene *scene, const sr_completion *completion) {
     cr_assert(completion->result < 0 || event.data.u64 == UINT64_C(0x1122334455667788));
 }
 
-/* ---- rows -------------------------------------------------------------------------------------
- */
+/* ---- rows ----------------------------------------------------------------------------------- */
 
 #define POLLS                                                                                      \
     {                                                                                              \

@@ -3,11 +3,11 @@
 
 #include "conformance/table.h"
 #include "support/failing.h"
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 
-/* ---- what the kernel side is ------------------------------------------------------------------
- */
+/* ---- what the kernel side is ---------------------------------------------------------------- */
 
 static enum sri_backend_kind kind_of(uint32_t backend) {
     return backend == SR_BACKEND_FALLBACK ? SRI_BACKEND_FALLBACK : SRI_BACKEND_URING;
@@ -34,8 +34,7 @@ static void unwrap(void) {
     failing_remove();
 }
 
-/* ---- open and close ---------------------------------------------------------------------------
- */
+/* ---- open and close ------------------------------------------------------------------------- */
 
 static void open_buffers(struct scene *scene) {
     scene->pool = pool_make(BYTES, BUFFERS);
@@ -113,8 +112,7 @@ void scene_close(struct scene *scene) {
     }
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------
- */
+/* ---- descriptors ---------------------------------------------------------------------------- */
 
 int scene_own(struct scene *scene, int fd) {
     cr_assert_geq(fd, 0, "%s", strerror(errno));
@@ -193,19 +191,37 @@ sr_file scene_connection(struct scene *scene) {
     return take_ends(scene, near, accept4(listener, NULL, NULL, SOCK_CLOEXEC));
 }
 
-/* A socket takes more when its peer's side has moved on, which on the loopback device may come a
- * little after the call: it is full when it stays so. */
 void scene_choke(struct scene *scene) {
     static const char bytes[65536];
     const int flags = fcntl(scene->near, F_GETFL);
     cr_assert_eq(fcntl(scene->near, F_SETFL, flags | O_NONBLOCK), 0);
-    for (int quiet = 0; quiet < 3;) {
-        const ssize_t count = write(scene->near, bytes, sizeof bytes);
-        cr_assert(count > 0 || errno == EAGAIN);
-        quiet = count > 0 ? 0 : quiet + 1;
-        (void)usleep(count > 0 ? 0 : 2000);
+    while (write(scene->near, bytes, sizeof bytes) > 0) {
     }
+    cr_assert_eq(errno, EAGAIN);
     cr_assert_eq(fcntl(scene->near, F_SETFL, flags), 0);
+}
+
+static int connect_another(struct scene *scene) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    cr_assert_eq(connect(fd, (const struct sockaddr *)&scene->address, sizeof(struct sockaddr_in)),
+                 -1);
+    cr_assert_eq(errno, EINPROGRESS);
+    cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+    return fd;
+}
+
+void scene_busy_listener(struct scene *scene) {
+    (void)scene_listener(scene, 0);
+    const int first = scene_own(scene, connect_another(scene));
+    struct pollfd connected = {.fd = first, .events = POLLOUT};
+    cr_assert_eq(poll(&connected, 1, 10000), 1);
+    (void)scene_own(scene, connect_another(scene)); /* for this one there is no room any more */
+}
+
+sr_file scene_connecting(struct scene *scene) {
+    scene_busy_listener(scene);
+    scene->near = connect_another(scene);
+    return scene_adopt(scene, scene->near);
 }
 
 size_t scene_drain(struct scene *scene) {
@@ -221,14 +237,19 @@ size_t scene_drain(struct scene *scene) {
     return drained;
 }
 
+bool scene_feeds(struct scene *scene, uint32_t count) {
+    const bool feeds = scene->fed < count && scene->fed == scene->seen;
+    scene->fed += feeds;
+    return feeds;
+}
+
 sr_file scene_slow_file(struct scene *scene, bool at_gate) {
     const sr_file file = scene_adopt(scene, slowfs_open(scene->fs, 0, O_RDWR));
     scene->fs->files[0].gate_closed = at_gate;
     return file;
 }
 
-/* ---- the directory ----------------------------------------------------------------------------
- */
+/* ---- the directory -------------------------------------------------------------------------- */
 
 bool scene_exists(const struct scene *scene, const char *name) {
     return faccessat(scene->directory.fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
@@ -245,8 +266,7 @@ void scene_touch(const struct scene *scene, const char *name) {
     cr_assert_eq(close(directory_file(&scene->directory, name, "", 0)), 0);
 }
 
-/* ---- buffers ----------------------------------------------------------------------------------
- */
+/* ---- buffers -------------------------------------------------------------------------------- */
 
 unsigned char *scene_bytes(struct scene *scene, sr_buffer buffer, size_t length) {
     return buffer_bytes(scene->pool, buffer, length);

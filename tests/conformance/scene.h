@@ -36,11 +36,12 @@ struct scene {
     sr_file file;    /* "file" in it: BYTES bytes of scene_byte(), for reading and writing */
     int own_fds[16]; /* the test's, closed with the scene */
     uint32_t own_fds_count;
-    uint32_t brought_count; /* buffers that completions have brought, and that were released */
     /* What cells keep for their pumps and checks. */
     int far;        /* the test's end of what the request works on, or -1 */
     int near;       /* the ring's end: borrowed */
     uint32_t steps; /* pumps so far */
+    uint32_t seen;  /* completions with SR_COMPLETION_MORE so far */
+    uint32_t fed;   /* of what brings one each */
     pid_t child;    /* or 0 */
     uint32_t word;
     uint32_t *shared_word; /* with the child */
@@ -76,10 +77,18 @@ sr_file scene_pair(struct scene *scene, int type);
 sr_file scene_connection(struct scene *scene);
 /* A listener on the loopback device, the test's own; its address in scene->address. */
 int scene_listener(struct scene *scene, int backlog);
-/* Fills the ring's end until it takes no more. */
+/* The same, with no room for one more: connections are neither made nor refused. */
+void scene_busy_listener(struct scene *scene);
+/* A socket that waits for such a connection, and meanwhile takes nothing to be sent. A full one
+ * will not do where nobody may take a byte: TCP finds room later (probes, merged buffers). */
+sr_file scene_connecting(struct scene *scene);
+/* Fills the ring's end, a Unix socket, until it takes no more. */
 void scene_choke(struct scene *scene);
 /* Reads from the test's end what there is; the bytes. */
 size_t scene_drain(struct scene *scene);
+/* Whether the next of @count things that bring a completion each is to come: not before that of the
+ * one before has been seen, or the two might be told as one. */
+bool scene_feeds(struct scene *scene, uint32_t count);
 /* The slow file, which waits at its gate or not. */
 sr_file scene_slow_file(struct scene *scene, bool at_gate);
 

@@ -67,19 +67,24 @@ struct row {
     struct cell cells[COLUMNS];
 };
 
+extern const struct row rows_transfers[];
 extern const struct row rows_files[];
 extern const struct row rows_paths[];
 extern const struct row rows_sockets[];
 extern const struct row rows_messages[];
 extern const struct row rows_waits[];
+extern const size_t rows_transfers_count;
 extern const size_t rows_files_count;
 extern const size_t rows_paths_count;
 extern const size_t rows_sockets_count;
 extern const size_t rows_messages_count;
 extern const size_t rows_waits_count;
 
-/* ---- cells ------------------------------------------------------------------------------------
- */
+/* The rows of all of them, one after the other; NULL behind the last. */
+const struct row *table_row(size_t index);
+const char *table_column_name(enum column column);
+
+/* ---- cells ---------------------------------------------------------------------------------- */
 
 #define COUNT_ARGUMENTS(...) (sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 #define RESULTS(...)                                                                               \
@@ -117,6 +122,13 @@ extern const size_t rows_waits_count;
     {                                                                                              \
         .prepare = (prepared), .results = RESULTS(result, -ECANCELED), .check = (checked),         \
         .several = "a worker may have begun when the cancel comes, or not", .moment = UNSENT       \
+    }
+
+/* A row; the cells come last, in braces. */
+#define ROW(opcode, request_bits, bits, words, ...)                                                \
+    {                                                                                              \
+        .op = (opcode), .request_flags = (request_bits), .flags = (bits), .name = (words),         \
+        .cells = __VA_ARGS__                                                                       \
     }
 
 /* Reasons that several rows have. */

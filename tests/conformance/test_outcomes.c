@@ -15,11 +15,6 @@
 
 TestSuite(outcomes, .timeout = 160);
 
-static const char *const column_names[COLUMNS] = {
-    [WORKS] = "works",         [FAILS] = "fails",       [SHORT] = "short",
-    [CANCELLED] = "cancelled", [DEADLINE] = "deadline",
-};
-
 /* What one backend made of a cell. */
 struct outcome {
     bool is_skipped;
@@ -44,92 +39,11 @@ static struct {
 static struct scene scene;
 static struct baseline before;
 
-/* ---- the table --------------------------------------------------------------------------------
- */
-
-struct part {
-    const struct row *rows;
-    const size_t *count;
-};
-
-static const struct part table[] = {
-    {rows_files, &rows_files_count},     {rows_paths, &rows_paths_count},
-    {rows_sockets, &rows_sockets_count}, {rows_messages, &rows_messages_count},
-    {rows_waits, &rows_waits_count},
-};
-
 static bool is_asked(enum column column) {
     return column == CANCELLED || column == DEADLINE;
 }
 
-static void check_cell(const struct row *row, enum column column) {
-    const struct cell *cell = &row->cells[column];
-    const bool plays = cell->prepare != NULL;
-    const char *name = column_names[column];
-    cr_assert(plays != (cell->never != NULL), "%s, %s: neither played nor said to be impossible",
-              row->name, name);
-    cr_assert(!plays || (cell->refused != 0) != (cell->results.count > 0),
-              "%s, %s: no outcome, or two", row->name, name);
-    const bool has_several = cell->results.count > 1 && !cell->results.is_range;
-    cr_assert_eq(has_several, cell->several != NULL, "%s, %s: several results need a reason",
-                 row->name, name);
-    cr_assert_eq(cell->on_fallback.count > 0, cell->differs != NULL,
-                 "%s, %s: a difference needs its place in docs/KERNEL.md", row->name, name);
-}
-
-Test(outcomes, the_table_has_every_operation_and_every_end_of_it) {
-    uint32_t rows_of[SR_OP_COUNT] = {0};
-    for (size_t part = 0; part < COUNT_OF(table); part++) {
-        for (size_t i = 0; i < *table[part].count; i++) {
-            const struct row *row = &table[part].rows[i];
-            cr_assert_lt(row->op, SR_OP_COUNT);
-            cr_assert_not_null(row->name, "a row of operation %u has no name", row->op);
-            rows_of[row->op]++;
-            for (int column = 0; column < COLUMNS; column++) {
-                check_cell(row, (enum column)column);
-            }
-        }
-    }
-    for (uint32_t op = 0; op < SR_OP_COUNT; op++) {
-        cr_assert_gt(rows_of[op], 0, "operation %u has no row", op);
-    }
-}
-
-/* The text of docs/KERNEL.md. Skips where the sources cannot be read. */
-static const char *read_kernel_md(void) {
-    static char text[128 * 1024];
-    char path[512];
-    const char *slash = strrchr(__FILE__, '/');
-    cr_assert_not_null(slash);
-    (void)snprintf(path, sizeof path, "%.*s/../../docs/KERNEL.md", (int)(slash - __FILE__),
-                   __FILE__);
-    FILE *file = fopen(path, "r");
-    if (file == NULL) {
-        cr_skip_test("not readable: %s", path);
-    }
-    const size_t length = fread(text, 1, sizeof text - 1, file);
-    cr_assert(feof(file) && length > 0, "%s is larger than this test thinks", path);
-    (void)fclose(file);
-    text[length] = '\0';
-    return text;
-}
-
-Test(outcomes, every_difference_is_one_that_the_document_names) {
-    const char *text = read_kernel_md();
-    for (size_t part = 0; part < COUNT_OF(table); part++) {
-        for (size_t i = 0; i < *table[part].count; i++) {
-            for (int column = 0; column < COLUMNS; column++) {
-                const char *differs = table[part].rows[i].cells[column].differs;
-                cr_assert(differs == NULL || strstr(text, differs) != NULL,
-                          "%s: docs/KERNEL.md does not say \"%s\"", table[part].rows[i].name,
-                          differs);
-            }
-        }
-    }
-}
-
-/* ---- the way to the end -----------------------------------------------------------------------
- */
+/* ---- the way to the end --------------------------------------------------------------------- */
 
 /* Buffers that come from a buffer ring go back to the pool, files are closed: the caller's duty. */
 static void give_back(const sr_completion *completion) {
@@ -143,6 +57,7 @@ static void note_more(const sr_completion *completion) {
     cr_assert_eq(completion->flags, SR_COMPLETION_MORE);
     cr_assert_geq(completion->result, 0, "%s", sr_error_name((int)completion->result));
     play.more_count++;
+    scene.seen++;
     if (play.cell->check != NULL) {
         play.cell->check(&scene, completion);
     }
@@ -209,16 +124,20 @@ static void until_ended(void) {
     }
 }
 
+static void check_range_is_lent(sr_buffer buffer, uint32_t offset) {
+    void *data = NULL;
+    assert_code(sr_buffer_data(scene.pool, buffer, offset, 1, SR_ACCESS_WRITE, &data), SR_E_LENT);
+    assert_code(sr_pool_release(scene.pool, buffer), SR_E_IN_FLIGHT);
+}
+
 /* What is lent cannot be touched or given away. */
 static void check_is_lent(void) {
-    void *data = NULL;
-    if (play.request.buffer.bits == 0 || play.request.length == 0) {
-        return;
+    if (play.request.buffer.bits != 0 && play.request.length > 0) {
+        check_range_is_lent(play.request.buffer, play.request.buffer_offset);
     }
-    assert_code(sr_buffer_data(scene.pool, play.request.buffer, play.request.buffer_offset, 1,
-                               SR_ACCESS_WRITE, &data),
-                SR_E_LENT);
-    assert_code(sr_pool_release(scene.pool, play.request.buffer), SR_E_IN_FLIGHT);
+    for (uint32_t i = 0; i < play.request.slice_count; i++) {
+        check_range_is_lent(play.request.slices[i].buffer, play.request.slices[i].offset_bytes);
+    }
 }
 
 static void pass_a_deadline(void) {
@@ -267,8 +186,7 @@ static void run_to_the_end(void) {
     until_ended();
 }
 
-/* ---- what came of it --------------------------------------------------------------------------
- */
+/* ---- what came of it ------------------------------------------------------------------------ */
 
 static const struct results *results_here(void) {
     return play.cell->on_fallback.count > 0 && scene.backend == SR_BACKEND_FALLBACK
@@ -314,9 +232,10 @@ static void check_completion(void) {
     const bool is_multishot_accept =
         play.row->op == SR_OP_ACCEPT && (play.request.flags & SR_REQUEST_MULTISHOT) != 0;
     cr_assert(is_among(results_here(), last->result), "%s, %s: result %lld (%s)", play.row->name,
-              column_names[play.column], (long long)last->result, sr_error_name((int)last->result));
+              table_column_name(play.column), (long long)last->result,
+              sr_error_name((int)last->result));
     cr_assert_eq(last->flags, flags_expected(), "%s, %s: flags %x, not %x", play.row->name,
-                 column_names[play.column], last->flags, flags_expected());
+                 table_column_name(play.column), last->flags, flags_expected());
     const uint64_t transferred =
         counts_bytes(play.row->op) && last->result > 0 ? (uint64_t)last->result : 0;
     cr_assert_eq(last->bytes_done, last->result < 0 ? play.cell->bytes_before : transferred,
@@ -396,8 +315,7 @@ static struct outcome play_cell(void) {
     };
 }
 
-/* ---- all cells, both backends -----------------------------------------------------------------
- */
+/* ---- all cells, both backends --------------------------------------------------------------- */
 
 static const char *backend_name(uint32_t backend) {
     return backend == SR_BACKEND_URING ? "io_uring" : "fallback";
@@ -422,17 +340,18 @@ static void say_outcome(const struct outcome *outcome) {
     const char *name = outcome->result < 0 ? sr_error_name((int)outcome->result) : "";
     if (outcome->is_skipped) {
         fprintf(stderr, "%s, %s, %s: skipped, the kernel lacks it\n", play.row->name,
-                column_names[play.column], backend_name(scene.backend));
+                table_column_name(play.column), backend_name(scene.backend));
         return;
     }
-    fprintf(stderr, "%s, %s, %s: %lld %s flags %x\n", play.row->name, column_names[play.column],
-            backend_name(scene.backend), (long long)outcome->result, name, outcome->flags);
+    fprintf(stderr, "%s, %s, %s: %lld %s flags %x\n", play.row->name,
+            table_column_name(play.column), backend_name(scene.backend), (long long)outcome->result,
+            name, outcome->flags);
 }
 
 /* An assertion may have failed in a helper that knows nothing of rows. */
 static void say_where(void) {
     if (play.row != NULL) {
-        fprintf(stderr, "failed in: %s, %s, %s\n", play.row->name, column_names[play.column],
+        fprintf(stderr, "failed in: %s, %s, %s\n", play.row->name, table_column_name(play.column),
                 backend_name(scene.backend));
     }
 }
@@ -454,8 +373,8 @@ static struct outcome run_cell(const struct row *row, enum column column, uint32
     baseline_take(&before);
     const struct outcome outcome = play_in_a_scene(row, column, backend, fs);
     const char *left = baseline_difference(&before);
-    cr_assert_null(left, "%s, %s, %s: %s", row->name, column_names[column], backend_name(backend),
-                   left);
+    cr_assert_null(left, "%s, %s, %s: %s", row->name, table_column_name(column),
+                   backend_name(backend), left);
     say_outcome(&outcome);
     return outcome;
 }
@@ -463,9 +382,9 @@ static struct outcome run_cell(const struct row *row, enum column column, uint32
 /* The first ring, the first thread and so on leave something behind that is not looked for. */
 static void warm_up(bool has_uring) {
     if (has_uring) {
-        (void)play_in_a_scene(&rows_files[0], WORKS, SR_BACKEND_URING, NULL);
+        (void)play_in_a_scene(table_row(0), WORKS, SR_BACKEND_URING, NULL);
     }
-    (void)play_in_a_scene(&rows_files[0], WORKS, SR_BACKEND_FALLBACK, NULL);
+    (void)play_in_a_scene(table_row(0), WORKS, SR_BACKEND_FALLBACK, NULL);
 }
 
 static void compare(const struct row *row, enum column column, const struct outcome *on_uring,
@@ -478,7 +397,7 @@ static void compare(const struct row *row, enum column column, const struct outc
                       on_uring->flags == on_fallback->flags &&
                       on_uring->bytes_done == on_fallback->bytes_done;
     cr_assert(same, "%s, %s: the backends differ: %lld %x %llu, %lld %x %llu", row->name,
-              column_names[column], (long long)on_uring->result, on_uring->flags,
+              table_column_name(column), (long long)on_uring->result, on_uring->flags,
               (unsigned long long)on_uring->bytes_done, (long long)on_fallback->result,
               on_fallback->flags, (unsigned long long)on_fallback->bytes_done);
 }
@@ -487,7 +406,7 @@ static void run_row(const struct row *row, enum column column, bool has_uring, s
     struct outcome on_uring = {.is_skipped = true};
     const struct cell *cell = &row->cells[column];
     if (cell->never != NULL || (fs == NULL && cell->needs_slow_files)) {
-        fprintf(stderr, "%s, %s: %s\n", row->name, column_names[column],
+        fprintf(stderr, "%s, %s: %s\n", row->name, table_column_name(column),
                 cell->never != NULL ? cell->never : "skipped, there is no slow file system");
         return;
     }
@@ -507,10 +426,9 @@ static void run_column(enum column column) {
     }
     (void)atexit(say_where);
     warm_up(no_uring == NULL);
-    for (size_t part = 0; part < COUNT_OF(table); part++) {
-        for (size_t i = 0; i < *table[part].count; i++) {
-            run_row(&table[part].rows[i], column, no_uring == NULL, fs);
-        }
+    const struct row *row = NULL;
+    for (size_t i = 0; (row = table_row(i)) != NULL; i++) {
+        run_row(row, column, no_uring == NULL, fs);
     }
     play.row = NULL;
     slowfs_stop(&fs);
