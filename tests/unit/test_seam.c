@@ -508,9 +508,16 @@ ON_BOTH(seam, links_and_drains_are_of_io_uring_alone) {
         io_uring_prep_nop(sqe);
         sqe->flags = flags[i];
         io_uring_prep_nop(seam_sqe(3));
-        (void)seam_expect(1, 0, 0);
-        (void)seam_expect(2, seam_is_fallback() ? -EINVAL : 0, 0);
-        (void)seam_expect(3, 0, 0); /* it does not follow what was refused */
+        /* In any order: Linux 6.1 hands over what was drained last. The third does not follow what
+         * was refused. */
+        int32_t results[4] = {1, 1, 1, 1};
+        for (int taken = 0; taken < 3; taken++) {
+            const struct sri_cqe cqe = seam_take();
+            cr_assert(cqe.user_data >= 1 && cqe.user_data <= 3);
+            results[cqe.user_data] = cqe.result;
+        }
+        cr_assert(results[1] == 0 && results[3] == 0);
+        cr_assert_eq(results[2], seam_is_fallback() ? -EINVAL : 0, "%d", results[2]);
     }
 }
 
@@ -545,7 +552,8 @@ ON_BOTH(seam, a_cancel_by_opcode_is_of_io_uring_alone) {
     } else {
         cr_assert_not(seam_is_fallback(), "%llu has the result %d",
                       (unsigned long long)cqe.user_data, cqe.result);
-        cr_assert_eq(cqe.result, cqe.user_data == 1 ? -ECANCELED : 0);
+        cr_assert_eq(cqe.result, cqe.user_data == 1 ? -ECANCELED : 0, "%d: %d", (int)cqe.user_data,
+                     cqe.result);
         cqe = seam_take();
         cr_assert_eq(cqe.result, cqe.user_data == 1 ? -ECANCELED : 0);
     }

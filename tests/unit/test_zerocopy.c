@@ -92,7 +92,7 @@ static sr_completion assert_comes(sr_op op, int64_t result) {
     cr_assert_eq(count, 1, "%s", sr_error_name(count));
     cr_assert_eq(completions[0].op.bits, op.bits);
     assert_code(completions[0].result, result);
-    cr_assert_eq(completions[0].bytes_done, result);
+    cr_assert_eq(completions[0].bytes_done, (uint64_t)result);
     cr_assert_eq(completions[0].buffer.bits, buffer.bits);
     cr_assert_eq(ring_stats(ring).ops_in_flight, 0);
     assert_back();
