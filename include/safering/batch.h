@@ -21,6 +21,8 @@
  * the node runs, or, when the batch has been stopped (fail-fast, deadline, cancel, destroy) and the
  * node is not marked SR_NODE_CLEANUP, it is CANCELLED. What is in the kernel when the batch is
  * stopped is asked to end; its outcome says what really happened.
+ *
+ * The operation of a node is the batch's: sr_op_cancel() is allowed, sr_op_abandon() is not.
  */
 #ifndef SAFERING_BATCH_H
 #define SAFERING_BATCH_H
@@ -70,7 +72,8 @@ typedef struct sr_node_outcome {
 } sr_node_outcome;
 
 /**
- * sr_node_fn - told a node's outcome, inside sr_ring_wait() or sr_batch_run()
+ * sr_node_fn - told a node's outcome, inside of a wait: sr_ring_wait(), sr_ring_dispatch(),
+ *              sr_batch_run(), sr_batch_destroy()
  * @outcome:  borrows
  * @ctx:      the request's ctx
  *
@@ -107,13 +110,14 @@ typedef struct sr_node_spec {
      * buffer. It belongs to the batch while nodes that take it have no outcome. */
     sr_node buffer_from;
     /** `buffer`: one of this pool, taken when the node is ready; the node waits while none is free.
-     * It goes back when the last node that takes it has its outcome. Attached to the ring. */
+     * It goes back when the last node that takes it has its outcome. Attached to the ring, and
+     * sr_ring_detach_pool() is SR_E_IN_FLIGHT while a started batch needs it. */
     sr_pool *pool;
     uint64_t pool_bytes;   /* 1 .. the pool's buffer size; 0: the buffer size */
     sr_node_fn on_outcome; /* or NULL */
 } sr_node_spec;
 
-/** A batch of its counters, for sr_batch_get_stats() and the progress callback. */
+/** Counters of a batch, for sr_batch_get_stats() and the progress callback. */
 typedef struct sr_batch_stats {
     size_t size; /* sizeof(sr_batch_stats) */
     /* now */
@@ -183,11 +187,14 @@ SR_API SR_MUST_USE int sr_batch_create(sr_ring *ring, const sr_batch_options *op
  * sr_batch_destroy() - end a batch; if it has not finished, stop it and let its clean-up nodes run
  * @batch:  address of the variable; takes; NULL inside is allowed; NULL is left behind on success
  *
- * Waits up to `drain_timeout_ns` until every node has its outcome. Callbacks run meanwhile, also of
- * plain operations; completions without callback are kept for the next sr_ring_wait(). What is in
- * the kernel after that is abandoned: its buffers wait in quarantine. Files that no node and no
- * caller has taken are closed and counted, buffers of the batch go back to their pools. In a forked
- * child, and once the owner has exited, it frees memory only.
+ * Waits up to `drain_timeout_ns` until every node has its outcome, or until nothing that is in
+ * flight could bring one about. Callbacks run meanwhile, also of plain operations; the array of the
+ * last sr_ring_wait() stays as it is, and completions without callback are kept for the next one
+ * (also more than its `completions_max`). What is in the kernel after that is abandoned, as by
+ * sr_op_abandon(): FAILED with SR_E_TIMEOUT, its buffers wait in quarantine; clean-up nodes that
+ * have not started are CANCELLED. Files that no node and no caller has taken are closed and
+ * counted, buffers of the batch go back to their pools. A batch that was never started tells
+ * nothing. In a forked child, and once the owner has exited, it frees memory only.
  *
  * Return:  0, SR_E_IN_FLIGHT (the batch is gone, but operations were abandoned), SR_E_STATE (inside
  *          of a callback), SR_E_OBJECT, SR_E_WRONG_THREAD.
@@ -208,10 +215,11 @@ SR_API int sr_batch_destroy(sr_batch **batch);
  *
  * Before sr_batch_start(), or inside of one of the batch's callbacks.
  *
- * Return:  0, SR_E_FULL (`nodes_max`), SR_E_STALE (an argument's node is none of this batch),
- *          -EINVAL (spec, request, or an argument that this node cannot bring or take),
- *          SR_E_UNSUPPORTED, -EACCES (the ring's restrictions), SR_E_STATE (started, and not in a
- *          callback of the batch), -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Return:  0, SR_E_FULL (`nodes_max`, or 8,191 owners of handles exist), SR_E_STALE (an argument's
+ *          node is none of this batch), -EINVAL (spec, request, or an argument that this one
+ *          cannot take), SR_E_BOUNDS (a number of the request), SR_E_UNSUPPORTED, -EACCES (the
+ *          ring's restrictions), SR_E_STATE (started, and not in a callback of the batch), -ENOMEM,
+ *          SR_E_OBJECT (also the pool), SR_E_WRONG_THREAD (also the pool's owner), SR_E_FORKED.
  * Thread:  the ring's owner.     Blocks: never.     Kernel:  no system call.
  */
 SR_API SR_MUST_USE int sr_batch_add(sr_batch *batch, const sr_node_spec *spec, sr_node *out_node);
@@ -236,7 +244,8 @@ SR_API SR_MUST_USE int sr_batch_after(sr_batch *batch, sr_node node, sr_node dep
  * sr_batch_start() - check the graph and submit what can run
  *
  * Nothing is submitted if it is refused; sr_batch_refusal() then names the nodes. Nodes run inside
- * of sr_ring_wait(), sr_ring_dispatch() and sr_batch_run(). An empty batch finishes at once.
+ * of sr_ring_wait(), sr_ring_dispatch() and sr_batch_run(). An empty batch finishes at once. A
+ * batch that was refused may be put right and started again.
  *
  * Return:  0, SR_E_CYCLE, -EINVAL (an argument is taken from a node without an edge to it),
  *          SR_E_STALE (a file or buffer of a request is none of this ring, or the pool is not
@@ -269,8 +278,8 @@ SR_API SR_MUST_USE int sr_batch_refusal(sr_batch *batch, sr_node *out_nodes, uin
  * again. Each call sends what is ready and waits in one system call as a rule.
  *
  * Return:  0 (finished), > 0 (completions in the array; sr_batch_get_stats() tells whether the
- * batch has finished too), SR_E_TIMEOUT, SR_E_IDLE (nodes wait for a buffer or a place for a file
- *          that nothing in flight will free), as sr_batch_start() and sr_ring_wait().
+ *          batch has finished too), SR_E_TIMEOUT, SR_E_IDLE (nodes wait for a buffer or a place for
+ *          a file that nothing in flight will free), as sr_batch_start() and sr_ring_wait().
  * Thread:  the ring's owner.     Blocks: up to @timeout_ns.
  */
 SR_API SR_MUST_USE int sr_batch_run(sr_batch *batch, uint64_t timeout_ns,
@@ -291,8 +300,8 @@ SR_API SR_MUST_USE int sr_batch_cancel(sr_batch *batch);
  * sr_batch_outcome() - what became of a node
  *
  * Return:  0 (state SR_OUTCOME_NONE if there is none yet), SR_E_STALE, -EINVAL (out_outcome is
- * NULL), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. Thread:  the ring's owner, also inside of
- * callbacks.     Blocks: never.
+ *          NULL), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_batch_outcome(sr_batch *batch, sr_node node,
                                         sr_node_outcome *out_outcome);

@@ -293,7 +293,10 @@ int sr_batch_cancel(sr_batch *batch) {
     if (code < 0) {
         return SRI_MISUSE(code, 0);
     }
-    sri_batch_stop(batch, SR_STOP_CALLER);
+    /* In a callback of the last node nodes may yet be added. */
+    if (!sri_batch_is_finished(batch) || batch->callbacks > 0) {
+        sri_batch_stop(batch, SR_STOP_CALLER);
+    }
     return 0;
 }
 

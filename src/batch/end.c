@@ -44,8 +44,11 @@ static uint32_t abandon(sr_batch *batch) {
             i = i > batch->index.cell_mask ? 0 : i;
             continue;
         }
-        const int code = sr_op_abandon(sri_batch_ring(batch), (sr_op){cell->key}, &completion);
-        SR_CHECK(code == 0);
+        const uint64_t op = cell->key;
+        const int code = sr_op_abandon(sri_batch_ring(batch), (sr_op){op}, &completion);
+        if (code < 0) { /* somebody has done so behind our back: there was no outcome */
+            completion = (sr_completion){.op = {op}, .result = SR_E_TIMEOUT};
+        }
         sri_batch_complete(batch, &completion);
         count++;
     }

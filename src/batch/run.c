@@ -353,14 +353,15 @@ static void cancel_flying(sr_batch *batch) {
         const struct sri_index_cell *cell = &batch->cells[i];
         if (cell->value != SRI_INDEX_NONE &&
             !sri_node_is_cleanup(sri_node_at(&batch->nodes, cell->value))) {
+            /* Only one that somebody has abandoned behind our back is stale. */
             const int code = sr_op_cancel(sri_batch_ring(batch), (sr_op){cell->key});
-            SR_CHECK(code == 0);
+            SR_CHECK(code == 0 || code == SR_E_STALE);
         }
     }
 }
 
 void sri_batch_stop(sr_batch *batch, enum sr_stop reason) {
-    if (batch->stopped_by != SR_STOP_NONE || sri_batch_is_finished(batch)) {
+    if (batch->stopped_by != SR_STOP_NONE) {
         return;
     }
     batch->stopped_by = (uint8_t)reason;

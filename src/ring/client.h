@@ -28,8 +28,8 @@ static inline void sri_ring_want_turn(sr_ring *ring) {
 }
 
 /* Waits for one completion or callback on behalf of the library. The caller's array of its last
- * wait stays as it is; what comes without a callback is kept for its next wait. Returns 0,
- * SR_E_FULL (the array for what is kept is full), -ENOMEM, or as sr_ring_wait(). */
+ * wait stays as it is; what comes without a callback is kept for its next wait, however much it is;
+ * messages stay in the inbox. Returns 0, -ENOMEM, or as sr_ring_wait(). */
 int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns);
 
 #endif

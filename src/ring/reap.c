@@ -429,7 +429,7 @@ void sri_ring_reap_queue(sr_ring *ring) {
 }
 
 void sri_ring_reap(sr_ring *ring) {
-    if (SRI_UNLIKELY(ring->inbox != NULL)) {
+    if (sri_ring_hears(ring)) {
         const bool both = sri_queue_ready(&ring->queue) > 0;
         sri_inbox_deliver(ring, both ? share_of_messages(ring) : ring->completions_max);
     }

@@ -71,6 +71,7 @@ static int parts_allocate(sr_ring *ring, const sr_ring_options *options) {
     ring->fixed_buffer_used =
         sri_allocate(ring->pools_max + SRI_FIXED_BUFFERS_EXTRA, sizeof *ring->fixed_buffer_used);
     ring->completions_max = options->completions_max;
+    ring->completions_wanted = options->completions_max;
     ring->completions = sri_allocate(ring->completions_max, sizeof *ring->completions);
     ring->deadlines.count_max = options->ops_max;
     ring->deadlines.items = sri_allocate(options->ops_max, sizeof(struct sri_heap_item *));

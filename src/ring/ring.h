@@ -72,7 +72,7 @@ struct sr_ring {
     struct sri_inbox *inbox;
     struct sri_ring_pool *pools;
     sr_completion *completions;
-    uint32_t completions_max;
+    uint32_t completions_max; /* places in it: as asked for, more while it keeps some */
     char apart[64];
     uint32_t completions_count; /* in the array, in this wait */
     uint32_t callbacks_count;   /* run, in this wait */
@@ -100,6 +100,7 @@ struct sr_ring {
     /* The caller's array of its last wait, while what has come since is kept in `completions` for
      * its next one; else NULL. */
     sr_completion *completions_aside;
+    uint32_t completions_wanted; /* most of one wait, as asked for */
     struct sri_heap deadlines;
     void *trace_ctx;
     uint64_t wake_count; /* the kernel writes here while wake_armed */
@@ -161,6 +162,11 @@ static inline uint64_t sri_ring_next_deadline(const sr_ring *ring) {
         next_ns = clients_ns < next_ns ? clients_ns : next_ns;
     }
     return next_ns;
+}
+
+/* Whether messages are taken. Not while completions are kept: nobody would make room for more. */
+static inline bool sri_ring_hears(const sr_ring *ring) {
+    return SRI_UNLIKELY(ring->inbox != NULL) && ring->completions_aside == NULL;
 }
 
 /* Whether the kernel has completions for us that only entering it brings. */

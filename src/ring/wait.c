@@ -39,7 +39,7 @@ static uint64_t sleep_ns(const sr_ring *ring, const struct waiter *waiter) {
 static bool is_satisfied(const sr_ring *ring, const struct waiter *waiter) {
     return sri_ring_delivered(ring) >= waiter->count_min ||
            ring->completions_count == ring->completions_max ||
-           (sri_ring_delivered(ring) > 0 && sri_ring_expected(ring) == 0 && ring->inbox == NULL);
+           (sri_ring_delivered(ring) > 0 && sri_ring_expected(ring) == 0 && !sri_ring_hears(ring));
 }
 
 /* One round: take what is there, end what is due, send what waits. */
@@ -77,7 +77,7 @@ static int enter(sr_ring *ring, const struct waiter *waiter) {
     if (!is_satisfied(ring, waiter)) {
         wait.count_min = completions_to_wait_for(ring, waiter);
         wait.timeout_ns = sleep_ns(ring, waiter);
-        if (ring->inbox != NULL) {
+        if (sri_ring_hears(ring)) {
             wait.count_min = 1; /* messages are not completions for the kernel */
             if (!sri_inbox_prepare_sleep(ring)) {
                 wait.count_min = 0;
@@ -93,7 +93,7 @@ static int enter(sr_ring *ring, const struct waiter *waiter) {
     if (code >= 0) {
         code = sri_ring_enter(ring, &wait);
     }
-    if (ring->inbox != NULL) {
+    if (sri_ring_hears(ring)) {
         sri_inbox_awake(ring);
     }
     return code;
@@ -122,7 +122,7 @@ static int wait_loop(sr_ring *ring, struct waiter *waiter) {
         int code = 0;
         turn(ring, waiter);
         const bool satisfied = is_satisfied(ring, waiter);
-        const bool idle = sri_ring_expected(ring) == 0 && ring->inbox == NULL;
+        const bool idle = sri_ring_expected(ring) == 0 && !sri_ring_hears(ring);
         const bool settled =
             sent || (sri_queue_unsent(&ring->queue) == 0 && !sri_ring_kernel_has_more(ring));
         if (settled && (satisfied || idle)) {
@@ -178,18 +178,33 @@ static SRI_COLD void take_kept(sr_ring *ring) {
     ring->completions_aside = NULL;
 }
 
-int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns) {
-    if (ring->completions_aside == NULL) {
-        sr_completion *array = sri_allocate(ring->completions_max, sizeof *array);
-        if (array == NULL) {
-            return -ENOMEM;
-        }
-        ring->completions_aside = ring->completions;
-        ring->completions = array;
-        ring->completions_count = 0;
+/* An array for what is to be kept, or a larger one with what was kept so far. */
+static int make_room_to_keep(sr_ring *ring) {
+    const bool first = ring->completions_aside == NULL;
+    if (!first && ring->completions_count < ring->completions_max) {
+        return 0;
     }
-    if (ring->completions_count == ring->completions_max) {
-        return SR_E_FULL;
+    const uint32_t places = first ? ring->completions_max : 2 * ring->completions_max;
+    sr_completion *array = sri_allocate(places, sizeof *array);
+    if (array == NULL) {
+        return -ENOMEM;
+    }
+    if (first) {
+        ring->completions_aside = ring->completions;
+        ring->completions_count = 0;
+    } else {
+        memcpy(array, ring->completions, ring->completions_count * sizeof *array);
+        sri_release(ring->completions);
+    }
+    ring->completions = array;
+    ring->completions_max = places;
+    return 0;
+}
+
+int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns) {
+    const int room = make_room_to_keep(ring);
+    if (room < 0) {
+        return room;
     }
     ring->callbacks_count = 0;
     struct waiter waiter = {
@@ -217,6 +232,7 @@ int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
     if (SRI_LIKELY(ring->completions_aside == NULL)) {
         sri_ops_free_outputs(&ring->ops);
         ring->completions_count = 0;
+        ring->completions_max = ring->completions_wanted;
     } else {
         take_kept(ring);
     }

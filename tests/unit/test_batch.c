@@ -257,6 +257,25 @@ Test(batch, an_operation_that_somebody_else_cancels_is_cancelled_by_the_caller) 
     ring_end(&world.ring);
 }
 
+/* It must not, but then the batch's end puts it right. */
+Test(batch, an_operation_that_somebody_else_abandons_has_its_outcome_when_the_batch_ends) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    options.on_trace = remember_op;
+    memset(&world, 0, sizeof world);
+    world.ring = ring_make(&options);
+    assert_ok(sr_batch_create(world.ring, NULL, &world.batch));
+    const sr_node abandoned = node_slow(0, HOUR);
+    after(node_nop(1), abandoned, SR_ON_SUCCESS);
+    assert_ok(sr_batch_start(world.batch));
+    assert_ok(sr_op_abandon(world.ring, traced_op, NULL));
+    assert_code(sr_batch_run(world.batch, SECOND, NULL), SR_E_IDLE);
+    assert_ok(sr_batch_cancel(world.batch));
+    assert_code(sr_batch_destroy(&world.batch), SR_E_IN_FLIGHT);
+    assert_failed(0, SR_E_TIMEOUT);
+    assert_skipped(1, abandoned);
+    ring_end(&world.ring);
+}
+
 ON_BACKENDS(batch, a_node_of_a_file_that_closes_is_cancelled_by_the_caller) {
     int ends[2];
     cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);

@@ -335,6 +335,87 @@ ON_BACKENDS(batch_stop, destroying_a_running_batch_runs_its_clean_up_nodes_first
     hole_close();
 }
 
+/* The last node of a batch has its outcome, and its callback goes on adding after it has cancelled.
+ */
+static void cancel_and_add(sr_batch *batch, sr_node node, const sr_node_outcome *outcome,
+                           void *ctx) {
+    world_tell(batch, node, outcome, ctx);
+    assert_ok(sr_batch_cancel(batch));
+    (void)node_nop(1);
+    sr_node_spec spec = spec_of(SR_OP_NOP, 2);
+    spec.flags = SR_NODE_CLEANUP;
+    (void)node_add(&spec);
+}
+
+ON_BACKENDS(batch_stop, a_cancel_in_the_callback_of_the_last_node_holds_for_what_it_adds) {
+    sr_node_spec spec = spec_of(SR_OP_NOP, 0);
+    spec.on_outcome = cancel_and_add;
+    (void)node_add(&spec);
+    batch_run();
+    assert_done(0);
+    assert_cancelled(1, SR_STOP_CALLER);
+    assert_done(2);
+    cr_assert_eq(batch_stats().stopped_by, SR_STOP_CALLER);
+}
+
+ON_BACKENDS(batch_stop, a_fail_fast_batch_whose_last_node_fails_was_stopped_by_it) {
+    sr_batch_options options = SR_BATCH_OPTIONS_INIT;
+    options.fail_fast = 1;
+    batch_renew(&options);
+    (void)node_failing(0);
+    batch_run();
+    cr_assert_eq(batch_stats().stopped_by, SR_STOP_FAIL_FAST);
+}
+
+static const sr_ring_options few_completions = {.size = sizeof(sr_ring_options),
+                                                .entries = 128,
+                                                .files_max = 1024,
+                                                .fixed_files = 64,
+                                                .pools_max = 16,
+                                                .completions_max = 2,
+                                                .inbox_entries = 16,
+                                                .drain_timeout_ns = 5000000000u};
+
+ON_BACKENDS_WITH(batch_stop, however_much_is_kept_clean_up_nodes_have_their_time,
+                 &few_completions) {
+    enum { PLAIN = 9 };
+    const sr_completion *completions = NULL;
+    sr_node_spec spec = spec_of(SR_OP_NOP, 0);
+    spec.flags = SR_NODE_CLEANUP;
+    for (uint64_t i = 0; i < PLAIN; i++) {
+        sr_request nop = request_of(SR_OP_NOP);
+        nop.tag = 100 + i;
+        (void)submit(world.ring, &nop);
+    }
+    const sr_node slow = node_slow(1, 5 * MS);
+    spec.flags = SR_NODE_CLEANUP;
+    const sr_node last = node_add(&spec);
+    after(last, slow, SR_ALWAYS);
+    assert_ok(sr_batch_start(world.batch));
+    assert_ok(sr_inbox_post(world.ring, 7, NULL)); /* messages wait in the inbox */
+    assert_ok(sr_batch_destroy(&world.batch));
+    assert_done(0);
+    int plain = 0;
+    int messages = 0;
+    while (plain + messages < PLAIN + 1) {
+        const int count = sr_ring_wait(world.ring, 1, 20 * SECOND, NULL, &completions);
+        cr_assert_geq(count, 1, "%s", sr_error_name(count));
+        for (int i = 0; i < count; i++) {
+            const bool message = (completions[i].flags & SR_COMPLETION_INBOX) != 0;
+            cr_assert_eq(completions[i].tag, message ? 7u : 100u + (unsigned)plain);
+            messages += message;
+            plain += !message;
+        }
+    }
+    cr_assert_eq(messages, 1);
+    for (uint64_t i = 0; i < 3; i++) { /* and then it is as it was */
+        sr_request nop = request_of(SR_OP_NOP);
+        (void)submit(world.ring, &nop);
+    }
+    assert_code(sr_ring_wait(world.ring, 3, SR_FOREVER, NULL, &completions), 2);
+    assert_code(sr_ring_wait(world.ring, 1, SR_FOREVER, NULL, &completions), 1);
+}
+
 ON_BACKENDS(batch_stop, destroying_a_batch_keeps_the_completions_of_plain_operations) {
     const sr_completion *completions = NULL;
     sr_request request = request_of(SR_OP_STATX);
