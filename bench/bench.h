@@ -35,6 +35,7 @@ struct bench_setup {
     uint32_t size; /* bytes of one buffer */
     int fd;        /* borrows: the file of a file case, else -1 */
     uint64_t file_seed;
+    const struct bench_tree *tree; /* borrows: the files of a tree case, else NULL */
 };
 
 /* How a side is connected to the kernel; where a case says so, both sides must have it alike. */
@@ -81,8 +82,10 @@ struct bench_side {
 
 enum bench_file {
     BENCH_FILE_NONE = 0,
-    BENCH_FILE_TMPFS, /* /dev/shm */
-    BENCH_FILE_NOWAIT /* $TMPDIR or /var/tmp, in the page cache */
+    BENCH_FILE_TMPFS,  /* /dev/shm */
+    BENCH_FILE_NOWAIT, /* $TMPDIR or /var/tmp, in the page cache */
+    BENCH_TREE_TMPFS,  /* many small files to be copied, in the same places */
+    BENCH_TREE_NOWAIT
 };
 
 enum { BENCH_BLOCK_BYTES = 4096, BENCH_FILE_BLOCKS = 4096 };
@@ -96,6 +99,35 @@ enum { BENCH_BLOCK_BYTES = 4096, BENCH_FILE_BLOCKS = 4096 };
  */
 int bench_file_open(enum bench_file where, uint64_t file_seed, int *out_fd, bool *out_nowait);
 
+/* bench_file_directory() - where temporary files of a kind go; complains if it is the wrong sort */
+int bench_file_directory(enum bench_file where, const char **out_directory);
+/* bench_file_reads_at_once() - what bench_file_open() tells as @out_nowait */
+bool bench_file_reads_at_once(int fd);
+
+/* ---- the temporary tree ---------------------------------------------------------------------- */
+
+enum { BENCH_TREE_FILE_BYTES = 4 * BENCH_BLOCK_BYTES };
+
+/*
+ * A tree is a directory of files of known contents, and of names for their copies. The harness
+ * makes it, removes the copies before each run of a side, and compares every byte of them after it,
+ * outside of the time; what comes out is the side's checksum.
+ *
+ * Unlike the temporary file these have names: a program that is killed leaves them behind.
+ */
+struct bench_tree;
+int bench_tree_open(enum bench_file where, uint64_t file_seed, uint32_t file_count,
+                    struct bench_tree **out_tree, bool *out_nowait);
+void bench_tree_close(struct bench_tree *tree); /* NULL is allowed */
+const char *bench_tree_source(const struct bench_tree *tree, uint32_t file);
+const char *bench_tree_target(const struct bench_tree *tree, uint32_t file);
+int bench_tree_remove_targets(struct bench_tree *tree);
+/* The copies of the first @file_count files; adds to the checksum. */
+int bench_tree_check_targets(struct bench_tree *tree, uint32_t file_count,
+                             uint64_t *inout_checksum);
+/* The checksum of @file_count good copies: an `expect` for cases. */
+uint64_t bench_tree_expect(const struct bench_setup *setup, const struct bench_round *round);
+
 /* ---- cases ----------------------------------------------------------------------------------- */
 
 struct bench_case {
@@ -104,6 +136,8 @@ struct bench_case {
     uint32_t n;    /* 0: does not apply */
     uint32_t size; /* 0: does not apply */
     uint32_t round_ops;
+    uint32_t round_unit; /* rounds are of whole multiples of it; 0: of n */
+    uint32_t pairs_max;  /* 0: as many as others */
     enum bench_file file;
     bool same_setup; /* sides must agree in struct bench_facts */
     bool by_cpu;     /* times and ratio are of CPU time, not of time passed */
@@ -140,6 +174,10 @@ extern const struct bench_case bench_case_pool_cycle_64;
 extern const struct bench_case bench_case_pool_cycle_4096;
 extern const struct bench_case bench_case_pool_cycle_65536;
 extern const struct bench_case bench_case_pool_check;
+extern const struct bench_case bench_case_batch_copy;
+extern const struct bench_case bench_case_batch_copy_nowait;
+extern const struct bench_case bench_case_batch_copy_linked;
+extern const struct bench_case bench_case_batch_copy_linked_nowait;
 
 /* One measured line: a side against another. */
 struct bench_row {
@@ -188,6 +226,9 @@ int bench_run_case(const struct bench_case *self, const struct bench_effort *eff
 
 /* bench_now_ns() - the clock of all times; threads and processes agree on it */
 uint64_t bench_now_ns(void);
+
+/* bench_cpu_ns() - CPU time of all threads of the process, and of the kernel's workers for it */
+uint64_t bench_cpu_ns(void);
 
 /* bench_cpus() - how many CPUs the process may use */
 uint32_t bench_cpus(void);

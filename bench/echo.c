@@ -12,20 +12,11 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ACCEPT_TIMEOUT_MS = 20000 };
 
 extern char **environ;
-
-/* All threads of the process, and the kernel's workers for it: a server may have either. */
-static uint64_t process_cpu_ns(void) {
-    struct timespec now;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 uint64_t echo_word(uint64_t base, uint32_t connection, uint32_t message, uint32_t index) {
     return bench_mix(base + ((uint64_t)connection << 40) + (uint64_t)message * ECHO_WORDS + index);
@@ -171,14 +162,14 @@ int echo_begin(struct echo_link *self, const struct bench_round *round) {
         return bench_complain(BENCH_WRONG, "echo: the client is gone");
     }
     self->begin_ns = bench_now_ns();
-    self->begin_cpu_ns = process_cpu_ns();
+    self->begin_cpu_ns = bench_cpu_ns();
     return BENCH_OK;
 }
 
 int echo_end(struct echo_link *self, struct bench_work *out_work) {
     struct echo_reply reply;
 
-    out_work->cpu_ns = process_cpu_ns() - self->begin_cpu_ns;
+    out_work->cpu_ns = bench_cpu_ns() - self->begin_cpu_ns;
     out_work->ns = bench_now_ns() - self->begin_ns;
     if (recv(self->control, &reply, sizeof(reply), 0) != (ssize_t)sizeof(reply)) {
         return bench_complain(BENCH_WRONG, "echo: no reply from the client");

@@ -14,13 +14,19 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-static const char *directory_of(enum bench_file where) {
+int bench_file_directory(enum bench_file where, const char **out_directory) {
     const char *chosen = getenv("TMPDIR");
+    struct statfs found;
 
-    if (where == BENCH_FILE_TMPFS) {
-        return "/dev/shm";
+    if (where != BENCH_FILE_TMPFS && where != BENCH_TREE_TMPFS) {
+        *out_directory = chosen != NULL && chosen[0] != '\0' ? chosen : "/var/tmp";
+        return BENCH_OK;
     }
-    return chosen != NULL && chosen[0] != '\0' ? chosen : "/var/tmp";
+    *out_directory = "/dev/shm";
+    if (statfs(*out_directory, &found) != 0 || found.f_type != TMPFS_MAGIC) {
+        return bench_complain(BENCH_MISSING, "%s is not a tmpfs", *out_directory);
+    }
+    return BENCH_OK;
 }
 
 static int fill(int fd, uint64_t file_seed) {
@@ -42,7 +48,7 @@ static int fill(int fd, uint64_t file_seed) {
     return BENCH_OK;
 }
 
-static bool reads_at_once(int fd) {
+bool bench_file_reads_at_once(int fd) {
     unsigned char bytes[BENCH_BLOCK_BYTES];
     struct iovec whole = {bytes, sizeof(bytes)};
 
@@ -66,19 +72,17 @@ static int make_nameless(const char *directory, int *out_fd) {
 }
 
 int bench_file_open(enum bench_file where, uint64_t file_seed, int *out_fd, bool *out_nowait) {
-    const char *directory = directory_of(where);
-    struct statfs found;
+    const char *directory;
     int fd = -1;
-    int status = make_nameless(directory, &fd);
+    int status = bench_file_directory(where, &directory);
 
     *out_fd = -1;
     *out_nowait = false;
+    if (status == BENCH_OK) {
+        status = make_nameless(directory, &fd);
+    }
     if (status != BENCH_OK) {
         return status;
-    }
-    if (where == BENCH_FILE_TMPFS && (fstatfs(fd, &found) != 0 || found.f_type != TMPFS_MAGIC)) {
-        close(fd);
-        return bench_complain(BENCH_MISSING, "%s is not a tmpfs", directory);
     }
     status = fill(fd, file_seed);
     if (status != BENCH_OK) {
@@ -86,6 +90,6 @@ int bench_file_open(enum bench_file where, uint64_t file_seed, int *out_fd, bool
         return status;
     }
     *out_fd = fd;
-    *out_nowait = reads_at_once(fd);
+    *out_nowait = bench_file_reads_at_once(fd);
     return BENCH_OK;
 }

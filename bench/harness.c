@@ -30,6 +30,7 @@ struct run {
     unsigned char *order;      /* one for each pair: which side goes first */
     uint32_t *blocks;          /* of the round */
     struct bench_setup setup;
+    struct bench_tree *tree;
     bool nowait;
     uint32_t pairs;
     uint32_t round_ops;
@@ -87,6 +88,7 @@ static void run_close(struct run *self) {
     if (self->setup.fd >= 0) {
         close(self->setup.fd);
     }
+    bench_tree_close(self->tree);
     free(self->sorted);
     free(self->order);
     free(self->blocks);
@@ -154,6 +156,26 @@ static void draw_orders(struct run *self) {
     }
 }
 
+static bool has_file(const struct bench_case *bench) {
+    return bench->file == BENCH_FILE_TMPFS || bench->file == BENCH_FILE_NOWAIT;
+}
+
+static int run_open_files(struct run *self) {
+    int status;
+
+    if (self->bench->file == BENCH_FILE_NONE) {
+        return BENCH_OK;
+    }
+    if (has_file(self->bench)) {
+        return bench_file_open(self->bench->file, self->setup.file_seed, &self->setup.fd,
+                               &self->nowait);
+    }
+    status = bench_tree_open(self->bench->file, self->setup.file_seed, self->round_ops, &self->tree,
+                             &self->nowait);
+    self->setup.tree = self->tree;
+    return status;
+}
+
 static int run_open(struct run *self, uint64_t seed) {
     int status = run_allocate(self);
 
@@ -171,12 +193,9 @@ static int run_open(struct run *self, uint64_t seed) {
     }
     self->random ^= self->bench->size ^ ((uint64_t)self->sides[OURS]->threads << 32);
     self->setup.file_seed = next_random(self);
-    if (self->bench->file != BENCH_FILE_NONE) {
-        status = bench_file_open(self->bench->file, self->setup.file_seed, &self->setup.fd,
-                                 &self->nowait);
-        if (status != BENCH_OK) {
-            return status;
-        }
+    status = run_open_files(self);
+    if (status != BENCH_OK) {
+        return status;
     }
     draw_orders(self);
     return run_open_sides(self);
@@ -189,7 +208,7 @@ static void round_draw(struct run *self, bool full, struct bench_round *out_roun
     out_round->base = next_random(self);
     out_round->blocks = self->blocks;
     out_round->full = full;
-    for (uint32_t i = 0; self->bench->file != BENCH_FILE_NONE && i < self->round_ops; i++) {
+    for (uint32_t i = 0; has_file(self->bench) && i < self->round_ops; i++) {
         self->blocks[i] = (uint32_t)(next_random(self) % BENCH_FILE_BLOCKS);
     }
 }
@@ -200,13 +219,41 @@ struct cost {
     double cpu_ns;
 };
 
+static int work_side(struct run *self, int side, const struct bench_round *round,
+                     struct bench_work *work) {
+    return self->sides[side]->threads != 0
+               ? bench_crew_run(self->opened[side], round, work)
+               : self->sides[side]->run(self->opened[side], round, work);
+}
+
+/* A side of a tree case: it copies, the rest is done here. The CPU time is of the whole process,
+ * threads of the kernel that work for it included. */
+static int work_tree(struct run *self, int side, const struct bench_round *round,
+                     struct bench_work *work) {
+    uint64_t begin;
+    uint64_t cpu_begin;
+    int status = bench_tree_remove_targets(self->tree);
+
+    if (status != BENCH_OK) {
+        return status;
+    }
+    cpu_begin = bench_cpu_ns();
+    begin = bench_now_ns();
+    status = work_side(self, side, round, work);
+    work->ns = bench_now_ns() - begin;
+    work->cpu_ns = bench_cpu_ns() - cpu_begin;
+    if (status != BENCH_OK) {
+        return status;
+    }
+    return bench_tree_check_targets(self->tree, round->ops, &work->checksum);
+}
+
 static int run_side(struct run *self, int side, const struct bench_round *round, uint64_t expected,
                     struct cost *out_cost) {
     struct bench_work work = {0, 0, 0, 0};
     uint64_t begin = bench_now_ns();
-    int status = self->sides[side]->threads != 0
-                     ? bench_crew_run(self->opened[side], round, &work)
-                     : self->sides[side]->run(self->opened[side], round, &work);
+    int status = self->tree != NULL ? work_tree(self, side, round, &work)
+                                    : work_side(self, side, round, &work);
     uint64_t end = bench_now_ns();
 
     if (status != BENCH_OK) {
@@ -346,11 +393,14 @@ static void make_row(struct run *self, int side, const char *name, struct bench_
 int bench_run_case(const struct bench_case *self, const struct bench_effort *effort, uint64_t seed,
                    struct bench_result *out_result) {
     struct run run = {.bench = self, .sides = {self->ours, self->baseline, self->beside}};
-    uint32_t unit = self->n != 0 ? self->n : 1;
+    uint32_t unit = self->round_unit != 0 ? self->round_unit : self->n != 0 ? self->n : 1;
     int status;
 
     memset(out_result, 0, sizeof(*out_result));
     run.pairs = effort->pairs;
+    if (self->pairs_max != 0 && self->pairs_max < run.pairs) {
+        run.pairs = self->pairs_max;
+    }
     /* Whole batches only. */
     run.round_ops = (self->round_ops / effort->ops_divisor + unit - 1) / unit * unit;
     run.setup.n = self->n;

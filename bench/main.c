@@ -32,6 +32,10 @@ static const struct bench_case *const cases[] = {
     &bench_case_pool_cycle_4096,
     &bench_case_pool_cycle_65536,
     &bench_case_pool_check,
+    &bench_case_batch_copy,
+    &bench_case_batch_copy_nowait,
+    &bench_case_batch_copy_linked,
+    &bench_case_batch_copy_linked_nowait,
 };
 
 enum { CASE_COUNT = sizeof(cases) / sizeof(cases[0]) };
@@ -75,8 +79,9 @@ static void print_help(void) {
 static void print_list(const struct options *options) {
     for (int i = 0; i < CASE_COUNT; i++) {
         if (options->chosen[i]) {
-            printf("%-27s size %-6u baseline %-9s %s\n", cases[i]->name, cases[i]->size,
-                   cases[i]->baseline != NULL ? cases[i]->baseline->name : "-", cases[i]->question);
+            printf("%-27s n %-6u size %-6u baseline %-9s %s\n", cases[i]->name, cases[i]->n,
+                   cases[i]->size, cases[i]->baseline != NULL ? cases[i]->baseline->name : "-",
+                   cases[i]->question);
         }
     }
 }

@@ -41,7 +41,7 @@
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 void bench_print_header(FILE *out) {
-    fprintf(out, "%-27s %4s %4s %6s %12s %9s %9s %9s %9s  %-9s %9s %7s %15s\n", "case", "cpus", "n",
+    fprintf(out, "%-27s %4s %6s %6s %12s %9s %9s %9s %9s  %-9s %9s %7s %15s\n", "case", "cpus", "n",
             "size", "operations", "min ns", "median", "p99", "max", "baseline", "median", "ratio",
             "ratio p10-p90");
 }
@@ -57,7 +57,7 @@ static void print_optional(FILE *out, int width, uint32_t value) {
 void bench_print_row(FILE *out, const struct bench_row *row) {
     fprintf(out, "%-27s", row->name);
     print_optional(out, 4, row->cpus);
-    print_optional(out, 4, row->n);
+    print_optional(out, 6, row->n);
     print_optional(out, 6, row->size);
     fprintf(out, " %12" PRIu64 " %9.2f %9.2f %9.2f %9.2f", row->ops, row->ns_min, row->ns_median,
             row->ns_p99, row->ns_max);

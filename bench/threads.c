@@ -25,6 +25,10 @@ uint64_t bench_now_ns(void) {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+uint64_t bench_cpu_ns(void) {
+    return clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 /* ---- CPUs ------------------------------------------------------------------------------------ */
 
 static pthread_once_t allowed_once = PTHREAD_ONCE_INIT;
