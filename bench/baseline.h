@@ -25,5 +25,6 @@ extern const struct bench_side bench_baseline_copy;       /* liburing, a state m
 extern const struct bench_side bench_baseline_copy_pair;  /* the same, reads linked to writes */
 extern const struct bench_side bench_baseline_copy_chain; /* liburing, a chain for each file */
 extern const struct bench_side bench_baseline_copy_calls; /* open(2), read(2), write(2), close(2) */
+extern const struct bench_side bench_baseline_linear;     /* an array, searched */
 
 #endif
