@@ -67,7 +67,7 @@ static int hashed_open(const struct bench_setup *setup, void **out_side,
     return BENCH_OK;
 }
 
-/* The three calls of src/batch/run.c: fly() and sri_batch_complete(). */
+/* The calls of src/batch/run.c: sri_batch_complete() and fly(). */
 static bool run_hashed(struct hashed *self, uint32_t step_count, uint64_t *out_sum) {
     const struct op_step *steps = self->stream.steps;
     uint64_t sum = 0;
@@ -75,9 +75,8 @@ static bool run_hashed(struct hashed *self, uint32_t step_count, uint64_t *out_s
     for (uint32_t i = 0; i < step_count; i++) {
         uint64_t op = steps[i].ended.op;
 
-        sum += op_stream_word(sri_index_find(&self->index, op), i);
-        if (!sri_index_remove(&self->index, op) ||
-            !sri_index_insert(&self->index, steps[i].begun.op, (uint32_t)steps[i].begun.node)) {
+        sum += op_stream_word(sri_index_take(&self->index, op), i);
+        if (!sri_index_insert(&self->index, steps[i].begun.op, (uint32_t)steps[i].begun.node)) {
             return false;
         }
     }
@@ -111,19 +110,19 @@ static const struct bench_side hashed = {"hashed", hashed_open, hashed_run, hash
 
 /* ---- names that collide ---------------------------------------------------------------------- */
 
-/* The cell that a name has to itself in an empty index. */
-static bool has_home(struct sri_index *index, uint64_t name, uint32_t cell) {
+/* Whether the first home of an empty index is that of a name. */
+static bool is_at_first_home(struct sri_index *index, uint64_t name) {
     bool there;
 
     if (!sri_index_insert(index, name, 0)) {
         return false;
     }
-    there = index->cells[cell].value != SRI_INDEX_NONE;
+    there = index->cells[index->count_max].homes[0] != SRI_INDEX_NONE;
     (void)sri_index_remove(index, name); /* it was put there a moment ago */
     return there;
 }
 
-/* What somebody would choose who knows the hash and that its seed is 0: names for the same cell. */
+/* What somebody would choose who knows the hash and that its seed is 0: names of the same home. */
 static bool choose_names(struct hashed *self, uint32_t n) {
     uint32_t found = 0;
 
@@ -133,7 +132,7 @@ static bool choose_names(struct hashed *self, uint32_t n) {
     }
     sri_index_init(&self->index, self->cells, n, 0);
     for (uint64_t name = 1; found < 2 * n; name++) {
-        if (has_home(&self->index, name, 0)) {
+        if (is_at_first_home(&self->index, name)) {
             self->chosen[found++] = name;
         }
     }

@@ -40,8 +40,8 @@ static uint32_t abandon(sr_batch *batch) {
         sr_completion completion;
         const struct sri_index_cell *cell = &batch->cells[i];
         if (cell->value == SRI_INDEX_NONE) {
-            i++; /* removing closes gaps: a place that was empty stays so, nearly */
-            i = i > batch->index.cell_mask ? 0 : i;
+            i++; /* a callback may bring one into a cell that was free */
+            i = i >= batch->index.count_max ? 0 : i;
             continue;
         }
         const uint64_t op = cell->key;

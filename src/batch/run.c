@@ -293,9 +293,8 @@ static void take_results(sr_batch *batch, struct sri_node *node, const sr_comple
 }
 
 void sri_batch_complete(sr_batch *batch, const sr_completion *completion) {
-    const uint32_t place = sri_index_find(&batch->index, completion->op.bits);
+    const uint32_t place = sri_index_take(&batch->index, completion->op.bits);
     SR_CHECK(place != SRI_INDEX_NONE);
-    (void)sri_index_remove(&batch->index, completion->op.bits);
     struct sri_node *node = sri_node_at(&batch->nodes, place);
     SR_CHECK(node->op == completion->op.bits);
     node->op = 0;
@@ -349,7 +348,7 @@ static void cancel_waiting(sr_batch *batch) {
 }
 
 static void cancel_flying(sr_batch *batch) {
-    for (uint32_t i = 0; batch->in_flight > 0 && i <= batch->index.cell_mask; i++) {
+    for (uint32_t i = 0; batch->in_flight > 0 && i < batch->index.count_max; i++) {
         const struct sri_index_cell *cell = &batch->cells[i];
         if (cell->value != SRI_INDEX_NONE &&
             !sri_node_is_cleanup(sri_node_at(&batch->nodes, cell->value))) {

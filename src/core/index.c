@@ -12,15 +12,24 @@ static uint64_t fold(uint64_t a, uint64_t b) {
  */
 static uint32_t home_of(const struct sri_index *index, uint64_t key) {
     const uint64_t mixed = fold(key ^ index->seed, UINT64_C(0x9e3779b97f4a7c15));
-    return (uint32_t)fold(mixed, index->seed | 1u) & index->cell_mask;
+    return (uint32_t)fold(mixed, index->seed | 1u) & index->home_mask;
+}
+
+static uint32_t *home_at(const struct sri_index *index, uint32_t home) {
+    struct sri_index_cell *cell = &index->cells[index->count_max + home / SRI_INDEX_HOMES_PER_CELL];
+    return &cell->homes[home % SRI_INDEX_HOMES_PER_CELL];
+}
+
+static uint32_t homes_for(uint32_t count_max) {
+    uint32_t homes = 16;
+    while (homes < 2 * count_max) {
+        homes *= 2;
+    }
+    return homes;
 }
 
 uint32_t sri_index_cells_for(uint32_t count_max) {
-    uint32_t cells = 16;
-    while (cells < 2 * count_max) {
-        cells *= 2;
-    }
-    return cells;
+    return count_max + homes_for(count_max) / SRI_INDEX_HOMES_PER_CELL;
 }
 
 void sri_index_init(struct sri_index *index, struct sri_index_cell *cells, uint32_t count_max,
@@ -28,59 +37,72 @@ void sri_index_init(struct sri_index *index, struct sri_index_cell *cells, uint3
     *index = (struct sri_index){
         .cells = cells,
         .seed = seed,
-        .cell_mask = sri_index_cells_for(count_max) - 1,
+        .home_mask = homes_for(count_max) - 1,
         .count_max = count_max,
+        .free_first = SRI_INDEX_NONE,
     };
-    for (uint32_t i = 0; i <= index->cell_mask; i++) {
-        cells[i] = (struct sri_index_cell){.value = SRI_INDEX_NONE};
+    for (uint32_t i = 0; i <= index->home_mask; i++) {
+        *home_at(index, i) = SRI_INDEX_NONE;
+    }
+    for (uint32_t i = count_max; i-- > 0;) {
+        cells[i] = (struct sri_index_cell){.value = SRI_INDEX_NONE, .next = index->free_first};
+        index->free_first = i;
     }
     SR_CHECK(sri_index_is_valid(index));
 }
 
 bool sri_index_is_valid(const struct sri_index *index) {
     return index->cells != NULL && index->count <= index->count_max &&
-           2 * index->count_max <= index->cell_mask + 1;
+           2 * index->count_max <= index->home_mask + 1 &&
+           (index->free_first == SRI_INDEX_NONE) == (index->count == index->count_max);
 }
 
-static uint32_t cell_of(const struct sri_index *index, uint64_t key) {
-    uint32_t i = home_of(index, key);
-    while (index->cells[i].value != SRI_INDEX_NONE && index->cells[i].key != key) {
-        i = (i + 1) & index->cell_mask;
+/* The link that leads to the cell of @key, or that ends its chain. */
+static uint32_t *link_to(const struct sri_index *index, uint64_t key) {
+    uint32_t *link = home_at(index, home_of(index, key));
+    while (*link != SRI_INDEX_NONE && index->cells[*link].key != key) {
+        link = &index->cells[*link].next;
     }
-    return i;
+    return link;
 }
 
 uint32_t sri_index_find(const struct sri_index *index, uint64_t key) {
-    return index->cells[cell_of(index, key)].value;
+    const uint32_t place = *link_to(index, key);
+    return place != SRI_INDEX_NONE ? index->cells[place].value : SRI_INDEX_NONE;
 }
 
 bool sri_index_insert(struct sri_index *index, uint64_t key, uint32_t value) {
     SR_CHECK(value != SRI_INDEX_NONE);
-    if (index->count == index->count_max) {
+    SR_CHECK_SLOW(*link_to(index, key) == SRI_INDEX_NONE);
+    const uint32_t place = index->free_first;
+    if (place == SRI_INDEX_NONE) {
         return false;
     }
-    struct sri_index_cell *cell = &index->cells[cell_of(index, key)];
-    SR_CHECK(cell->value == SRI_INDEX_NONE);
-    *cell = (struct sri_index_cell){.key = key, .value = value};
+    struct sri_index_cell *cell = &index->cells[place];
+    uint32_t *home = home_at(index, home_of(index, key));
+    index->free_first = cell->next;
+    *cell = (struct sri_index_cell){.key = key, .value = value, .next = *home};
+    *home = place;
     index->count++;
     return true;
 }
 
-bool sri_index_remove(struct sri_index *index, uint64_t key) {
-    uint32_t hole = cell_of(index, key);
-    if (index->cells[hole].value == SRI_INDEX_NONE) {
-        return false;
+uint32_t sri_index_take(struct sri_index *index, uint64_t key) {
+    uint32_t *link = link_to(index, key);
+    const uint32_t place = *link;
+    if (place == SRI_INDEX_NONE) {
+        return SRI_INDEX_NONE;
     }
-    /* Move back every later cell of the run that may stand in the hole. */
-    for (uint32_t i = (hole + 1) & index->cell_mask; index->cells[i].value != SRI_INDEX_NONE;
-         i = (i + 1) & index->cell_mask) {
-        const uint32_t home = home_of(index, index->cells[i].key);
-        if (((i - home) & index->cell_mask) >= ((i - hole) & index->cell_mask)) {
-            index->cells[hole] = index->cells[i];
-            hole = i;
-        }
-    }
-    index->cells[hole].value = SRI_INDEX_NONE;
+    struct sri_index_cell *cell = &index->cells[place];
+    const uint32_t value = cell->value;
+    *link = cell->next;
+    cell->value = SRI_INDEX_NONE;
+    cell->next = index->free_first;
+    index->free_first = place;
     index->count--;
-    return true;
+    return value;
+}
+
+bool sri_index_remove(struct sri_index *index, uint64_t key) {
+    return sri_index_take(index, key) != SRI_INDEX_NONE;
 }
