@@ -22,9 +22,11 @@ static inline void *sri_allocate(size_t count, size_t size_bytes) {
     return memory != NULL ? memset(memory, 0, whole) : NULL;
 }
 
-/* NULL is allowed. */
+/* NULL is allowed, and frequent: most operations have none of the parts that some need. */
 static inline void sri_release(void *memory) {
-    sri_backend()->release(memory);
+    if (memory != NULL) {
+        sri_backend()->release(memory);
+    }
 }
 
 #endif

@@ -2,6 +2,8 @@
 /* What both backends answer to the same SQEs; the ring's own operations have the whole suite. */
 #include "unit/seam.h"
 
+#include "sys/memory.h"
+
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
@@ -34,6 +36,28 @@ static void close_both(const int ends[2]) {
 
 static void pair_of(int type, int ends[2]) {
     cr_assert_eq(socketpair(AF_UNIX, type, 0, ends), 0);
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+static uint32_t releases;
+
+static void release_counted(void *memory) {
+    releases++;
+    sri_backend_real()->release(memory);
+}
+
+Test(seam, releasing_nothing_asks_nobody) {
+    static struct sri_backend counting;
+    counting = *sri_backend_real();
+    counting.release = release_counted;
+    sri_backend_set(&counting);
+    sri_release(NULL);
+    const uint32_t for_nothing = releases;
+    sri_release(sri_allocate(1, 64));
+    sri_backend_set(NULL);
+    cr_assert_eq(for_nothing, 0);
+    cr_assert_eq(releases, 1);
 }
 
 /* ---- connections ---------------------------------------------------------------------------- */
