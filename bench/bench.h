@@ -184,6 +184,7 @@ extern const struct bench_case bench_case_batch_index_65536;
 extern const struct bench_case bench_case_batch_index_chosen;
 extern const struct bench_case bench_case_batch_edges;
 extern const struct bench_case bench_case_batch_copy;
+extern const struct bench_case bench_case_batch_copy_grown;
 extern const struct bench_case bench_case_batch_copy_nowait;
 extern const struct bench_case bench_case_batch_copy_linked;
 extern const struct bench_case bench_case_batch_copy_linked_nowait;

@@ -6,6 +6,10 @@
  *
  * That 64 files are in flight is said by two limits: the ring keeps 128 files, and the pool has 64
  * buffers. Opens wait for a place among the files, in their order, so pairs stay together.
+ *
+ * batch.copy adds all nodes before it starts. batch.copy_grown begins with 64 files and adds the
+ * next one in the callback of a close, with `forget`: what a program does that has many files, or
+ * does not know how many.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -24,6 +28,11 @@ struct side {
     sr_pool *pool;
     const struct bench_tree *tree;
     uint32_t n;
+    bool grows;
+    /* Of the round. */
+    uint32_t next_file;
+    uint32_t file_count;
+    int code; /* the first that adding a node in a callback gave */
 };
 
 static void side_close(void *side) {
@@ -80,8 +89,8 @@ static int fill_facts(struct side *self, struct bench_facts *facts) {
     return BENCH_OK;
 }
 
-static int side_open(const struct bench_setup *setup, void **out_side,
-                     struct bench_facts *out_facts) {
+static int open_any(const struct bench_setup *setup, bool grows, void **out_side,
+                    struct bench_facts *out_facts) {
     struct side *self = calloc(1, sizeof(*self));
     int status;
 
@@ -90,6 +99,7 @@ static int side_open(const struct bench_setup *setup, void **out_side,
     }
     self->n = setup->n;
     self->tree = setup->tree;
+    self->grows = grows;
     status = make_ring(self);
     if (status == BENCH_OK) {
         status = make_pool(self);
@@ -103,6 +113,16 @@ static int side_open(const struct bench_setup *setup, void **out_side,
     }
     *out_side = self;
     return BENCH_OK;
+}
+
+static int side_open(const struct bench_setup *setup, void **out_side,
+                     struct bench_facts *out_facts) {
+    return open_any(setup, false, out_side, out_facts);
+}
+
+static int side_open_grown(const struct bench_setup *setup, void **out_side,
+                           struct bench_facts *out_facts) {
+    return open_any(setup, true, out_side, out_facts);
 }
 
 /* ---- the graph of one file ------------------------------------------------------------------- */
@@ -138,17 +158,22 @@ static sr_node add_open(struct file_graph *graph, const char *path, uint32_t op_
     return add(graph, &spec);
 }
 
-static void add_close(struct file_graph *graph, sr_node opened, sr_node last) {
+static void add_close(struct file_graph *graph, sr_node opened, sr_node last, sr_node_fn on_outcome,
+                      void *ctx) {
     sr_node_spec spec = SR_NODE_SPEC_INIT;
     sr_node node;
 
     spec.flags = SR_NODE_CLEANUP;
     spec.request.op = SR_OP_CLOSE;
+    spec.request.ctx = ctx;
+    spec.on_outcome = on_outcome;
     spec.file_from = opened;
     node = add(graph, &spec);
     after(graph, node, opened, SR_ALWAYS);
     after(graph, node, last, SR_ALWAYS);
 }
+
+static void add_next_file(sr_batch *batch, sr_node node, const sr_node_outcome *outcome, void *ctx);
 
 static int add_file(struct side *self, sr_batch *batch, uint32_t file) {
     struct file_graph graph = {batch, 0};
@@ -178,14 +203,29 @@ static int add_file(struct side *self, sr_batch *batch, uint32_t file) {
     after(&graph, writing, reading, SR_ON_SUCCESS);
     after(&graph, writing, target, SR_ON_SUCCESS);
 
-    add_close(&graph, source, writing);
-    add_close(&graph, target, writing);
+    add_close(&graph, source, writing, NULL, NULL);
+    add_close(&graph, target, writing, self->grows ? add_next_file : NULL, self);
     return graph.code;
 }
 
+static void add_next_file(sr_batch *batch, sr_node node, const sr_node_outcome *outcome,
+                          void *ctx) {
+    struct side *self = ctx;
+
+    (void)node;
+    (void)outcome; /* a node that is not done shows in the batch's counters */
+    if (self->code == 0 && self->next_file < self->file_count) {
+        self->code = add_file(self, batch, self->next_file++);
+    }
+}
+
 static int fill_batch(struct side *self, sr_batch *batch, uint32_t file_count) {
-    for (uint32_t file = 0; file < file_count; file++) {
-        int code = add_file(self, batch, file);
+    uint32_t at_once = self->grows && self->n < file_count ? self->n : file_count;
+
+    self->file_count = file_count;
+    self->code = 0;
+    for (self->next_file = 0; self->next_file < at_once; self->next_file++) {
+        int code = add_file(self, batch, self->next_file);
 
         if (code != 0) {
             return code;
@@ -200,6 +240,9 @@ static int run_batch(struct side *self, sr_batch *batch, uint32_t file_count) {
 
     if (code == 0) {
         code = sr_batch_run(batch, SR_FOREVER, NULL);
+    }
+    if (code == 0) {
+        code = self->code;
     }
     if (code == 0) {
         code = sr_batch_get_stats(batch, &stats);
@@ -224,6 +267,7 @@ static int side_run(void *side, const struct bench_round *round, struct bench_wo
 
     options.nodes_max = round->ops * NODES_PER_FILE;
     options.in_flight_max = 2 * self->n;
+    options.forget = self->grows;
     code = sr_batch_create(self->ring, &options, &batch);
     if (code != 0) {
         return bench_complain(BENCH_WRONG, "safering: batch: %s", sr_strerror(code));
@@ -238,6 +282,7 @@ static int side_run(void *side, const struct bench_round *round, struct bench_wo
 }
 
 static const struct bench_side ours = {"safering", side_open, side_run, side_close, 0};
+static const struct bench_side ours_grown = {"safering", side_open_grown, side_run, side_close, 0};
 
 #define FILES_IN_FLIGHT 64
 #define FILES           1000
@@ -257,6 +302,21 @@ const struct bench_case bench_case_batch_copy = {
     .baseline = &bench_baseline_copy,
     .beside = &bench_baseline_copy_calls,
     .beside_name = "batch.copy.calls",
+    .expect = bench_tree_expect,
+};
+
+const struct bench_case bench_case_batch_copy_grown = {
+    .name = "batch.copy_grown",
+    .question = "as batch.copy, by a batch that is given a file when another is done",
+    .n = FILES_IN_FLIGHT,
+    .size = BENCH_TREE_FILE_BYTES,
+    .round_ops = FILES,
+    .round_unit = 1,
+    .pairs_max = PAIRS,
+    .file = BENCH_TREE_TMPFS,
+    .same_setup = true,
+    .ours = &ours_grown,
+    .baseline = &bench_baseline_copy,
     .expect = bench_tree_expect,
 };
 

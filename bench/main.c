@@ -42,6 +42,7 @@ static const struct bench_case *const cases[] = {
     &bench_case_batch_index_chosen,
     &bench_case_batch_edges,
     &bench_case_batch_copy,
+    &bench_case_batch_copy_grown,
     &bench_case_batch_copy_nowait,
     &bench_case_batch_copy_linked,
     &bench_case_batch_copy_linked_nowait,
