@@ -7,7 +7,7 @@
  * the static library: it compares ways of looking up, not calls. Operations are named by real
  * handles and end in an order that is drawn. The row `.direct` is the other way that a batch could
  * go: the completion brings the node's number (the request's tag), and the node is asked whether
- * the operation is the one that it has in flight (docs/adr/0010-op-index.md).
+ * the operation is the one that it has in flight.
  */
 #include "baseline.h"
 #include "core/index.h"
