@@ -18,12 +18,13 @@ extern const struct bench_side bench_baseline_queue;          /* a lock-free que
 extern const struct bench_side bench_baseline_mutex_queue;    /* a queue, mutex and condition */
 extern const struct bench_side bench_baseline_remote_free;    /* malloc(3) here, free(3) there */
 extern const struct bench_side bench_baseline_remote_malloc;
-extern const struct bench_side bench_baseline_move;       /* liburing, a ring made anew */
-extern const struct bench_side bench_baseline_pread;      /* pread(2) */
-extern const struct bench_side bench_baseline_malloc;     /* malloc(3), free(3) */
-extern const struct bench_side bench_baseline_copy;       /* liburing, a state machine */
-extern const struct bench_side bench_baseline_copy_pair;  /* the same, reads linked to writes */
-extern const struct bench_side bench_baseline_copy_chain; /* liburing, a chain for each file */
+extern const struct bench_side bench_baseline_event_epoll; /* epoll(7) on the socket itself */
+extern const struct bench_side bench_baseline_move;        /* liburing, a ring made anew */
+extern const struct bench_side bench_baseline_pread;       /* pread(2) */
+extern const struct bench_side bench_baseline_malloc;      /* malloc(3), free(3) */
+extern const struct bench_side bench_baseline_copy;        /* liburing, a state machine */
+extern const struct bench_side bench_baseline_copy_pair;   /* the same, reads linked to writes */
+extern const struct bench_side bench_baseline_copy_chain;  /* liburing, a chain for each file */
 extern const struct bench_side bench_baseline_copy_calls; /* open(2), read(2), write(2), close(2) */
 extern const struct bench_side bench_baseline_linear;     /* an array, searched */
 

@@ -161,6 +161,8 @@ extern const struct bench_case bench_case_ring_scaling;
 extern const struct bench_case bench_case_ring_scaling_liburing;
 extern const struct bench_case bench_case_share_mutex_ring_128;
 extern const struct bench_case bench_case_share_mutex_ring_1;
+extern const struct bench_case bench_case_ring_event;
+extern const struct bench_case bench_case_ring_event_fallback;
 extern const struct bench_case bench_case_ring_inbox;
 extern const struct bench_case bench_case_ring_inbox_busy;
 extern const struct bench_case bench_case_share_access;

@@ -19,6 +19,8 @@ static const struct bench_case *const cases[] = {
     &bench_case_ring_scaling_liburing,
     &bench_case_ring_echo,
     &bench_case_ring_echo_fallback,
+    &bench_case_ring_event,
+    &bench_case_ring_event_fallback,
     &bench_case_ring_inbox,
     &bench_case_ring_inbox_busy,
     &bench_case_share_mutex_ring_128,
