@@ -4,7 +4,8 @@
 # in the middle it says which are. The graph is valid Graphviz. Usage: test_batch_transaction.sh PROGRAM
 set -eu
 program=$1
-work=$(mktemp -d)
+# In memory where that can be had, because of fsync(2).
+work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 mounted=
 trap 'if [ -n "$mounted" ]; then umount "$mounted"; fi; chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 cd "$work"
