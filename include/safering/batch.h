@@ -49,7 +49,7 @@ enum sr_outcome_state {
     SR_OUTCOME_DONE = 1,      /* result >= 0, and all bytes where SR_REQUEST_FULL was asked */
     SR_OUTCOME_FAILED = 2,    /* `result` is the code; SR_E_SHORT: fewer bytes than asked in full */
     SR_OUTCOME_CANCELLED = 3, /* `cancelled_by` */
-    SR_OUTCOME_SKIPPED = 4    /* `cause` */
+    SR_OUTCOME_SKIPPED = 4    /* `cause`; so end clean-up nodes that have nothing to do */
 };
 
 /** What stopped a batch, or cancelled a node. */
@@ -104,7 +104,8 @@ typedef struct sr_node_spec {
     sr_node file_from;
     sr_node new_dir_from;
     sr_node other_from;
-    /** `length`: the bytes that a transfer has done, or the size that a STATX has found. */
+    /** `length`: the bytes that a transfer has done, or the size that a STATX has found. More than
+     * the buffer has: FAILED with SR_E_BOUNDS. */
     sr_node length_from;
     /** `buffer`, and its range's first byte unless the request has another: that of a node with a
      * buffer. It belongs to the batch while nodes that take it have no outcome. */
@@ -149,7 +150,8 @@ typedef struct sr_batch_options {
     /** Most nodes at once: 1 .. 1,048,576. Default 65,536. */
     uint32_t nodes_max;
     /** Most operations in the ring at once: 1 .. 1,048,576. Default 0: as many as the ring takes.
-     */
+     * What they leave open is bounded by edges, from the closes of one file to the open of a later
+     * one: else all opens come first, and may take every place before the first close. */
     uint32_t in_flight_max;
     /** 1: the first node that FAILED, clean-up nodes apart, stops the batch. Default 0: everything
      * that can be reached runs. */
@@ -230,7 +232,10 @@ SR_API SR_MUST_USE int sr_batch_add(sr_batch *batch, const sr_node_spec *spec, s
  * @dependency:  in a started batch one that was added before @node, which keeps it acyclic
  * @when:        enum sr_when
  *
- * Several edges between the same nodes are allowed; all must be satisfied.
+ * Several edges between the same nodes are allowed; all must be satisfied. In a started batch a
+ * node that joins others is added after them. SR_ON_FAILURE is not satisfied by SKIPPED: a node
+ * that joins others by SR_ON_SUCCESS is SKIPPED when one of them fails, so what shall run then
+ * depends on these themselves.
  *
  * Return:  0, SR_E_STALE (not nodes of this batch), -EINVAL (@when, a node after itself, or a later
  *          one in a started batch), SR_E_STATE (@node has been taken), -ENOMEM, SR_E_OBJECT,
@@ -342,7 +347,8 @@ SR_API SR_MUST_USE int sr_batch_get_stats(sr_batch *batch, sr_batch_stats *out_s
 
 /**
  * sr_batch_dot() - a batch as a Graphviz digraph, with operations, tags and outcomes
- * @out_text:    @size_bytes bytes, NUL-terminated if there is at least one; may be NULL if 0
+ * @out_text:    @size_bytes bytes, NUL-terminated if there is at least one; may be NULL if 0, which
+ *               only asks for the length (and is SR_E_BOUNDS)
  * @out_length:  bytes of the whole text without its NUL, also if it did not fit
  *
  * Return:  0, SR_E_BOUNDS (it did not fit: cut), -EINVAL, SR_E_OBJECT, SR_E_WRONG_THREAD,
