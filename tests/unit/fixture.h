@@ -144,6 +144,21 @@ static inline unsigned char *buffer_bytes(sr_pool *pool, sr_buffer buffer, size_
     return data;
 }
 
+/* Whether rings on this backend can be had here; the fallback always can. */
+static inline bool backend_is_here(uint32_t backend) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    sr_ring *ring = NULL;
+    options.backend = backend;
+    const int code = sr_ring_create(&options, &ring);
+    cr_assert(code == 0 || backend == SR_BACKEND_URING, "%s", sr_error_name(code));
+    if (code < 0) {
+        fprintf(stderr, "on the fallback only: io_uring gives %s\n", sr_error_name(code));
+        return false;
+    }
+    assert_ok(sr_ring_destroy(&ring));
+    return true;
+}
+
 static inline sr_ring_stats ring_stats(sr_ring *ring) {
     sr_ring_stats stats = SR_RING_STATS_INIT;
     assert_ok(sr_ring_get_stats(ring, &stats));

@@ -391,21 +391,28 @@ struct traffic {
     int other_end; /* of the file, a pipe */
 };
 
-static struct traffic traffic_begin(bool reads, bool registered, size_t size_bytes) {
+/* What stands behind the ring, and whether the pool is registered with it. */
+struct way {
+    uint32_t backend;
+    bool registered;
+};
+
+static struct traffic traffic_begin(const struct way *way, bool reads, size_t size_bytes) {
     struct traffic traffic;
     int ends[2];
-    failing_install();
-    if (!registered) {
+    failing_install_before((enum sri_backend_kind)way->backend);
+    if (!way->registered) {
         failing_refuse_registration();
     }
     traffic.ring = ring_make(NULL);
+    cr_assert_eq(ring_stats(traffic.ring).backend, way->backend);
     traffic.pool = pool_protected(size_bytes, 4);
     const int attached = sr_ring_attach_pool(traffic.ring, traffic.pool);
-    if (registered && attached == 0) {
+    if (way->registered && attached == 0) {
         cr_skip_test("no memory can be registered here: %s",
                      sr_error_name(ring_stats(traffic.ring).register_error));
     }
-    cr_assert_eq(attached, registered);
+    cr_assert_eq(attached, way->registered);
     cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
     traffic.file = file_take(traffic.ring, reads ? ends[0] : ends[1]);
     traffic.other_end = reads ? ends[1] : ends[0];
@@ -420,8 +427,19 @@ static void traffic_end(struct traffic *traffic) {
     failing_remove();
 }
 
-static void check_read(bool registered) {
-    struct traffic traffic = traffic_begin(true, registered, 2 * PAGE);
+/* Checks on the fallback, then on io_uring. */
+static void on_both(void (*check)(const struct way *way), bool registered) {
+    static const uint32_t backends[] = {SR_BACKEND_FALLBACK, SR_BACKEND_URING};
+    for (size_t i = 0; i < COUNT_OF(backends); i++) {
+        const struct way way = {backends[i], registered};
+        if (backend_is_here(backends[i])) {
+            check(&way);
+        }
+    }
+}
+
+static void check_read(const struct way *way) {
+    struct traffic traffic = traffic_begin(way, true, 2 * PAGE);
     sr_request request = request_of(SR_OP_READ);
     request.file = traffic.file;
     request.buffer = buffer_take(traffic.pool);
@@ -441,15 +459,15 @@ static void check_read(bool registered) {
 }
 
 Test(protect, the_kernel_writes_to_closed_pages_of_plain_buffers) {
-    check_read(false);
+    on_both(check_read, false);
 }
 
 Test(protect, the_kernel_writes_to_closed_pages_of_registered_buffers) {
-    check_read(true);
+    on_both(check_read, true);
 }
 
-static void check_write(bool registered) {
-    struct traffic traffic = traffic_begin(false, registered, PAGE);
+static void check_write(const struct way *way) {
+    struct traffic traffic = traffic_begin(way, false, PAGE);
     char taken[16] = "";
     sr_request request = request_of(SR_OP_WRITE);
     request.file = traffic.file;
@@ -469,15 +487,15 @@ static void check_write(bool registered) {
 }
 
 Test(protect, the_kernel_reads_plain_buffers_that_are_read_only) {
-    check_write(false);
+    on_both(check_write, false);
 }
 
 Test(protect, the_kernel_reads_registered_buffers_that_are_read_only) {
-    check_write(true);
+    on_both(check_write, true);
 }
 
-static void check_full(uint16_t op, bool registered) {
-    struct traffic traffic = traffic_begin(true, registered, 2 * PAGE);
+static void check_full(const struct way *way, uint16_t op) {
+    struct traffic traffic = traffic_begin(way, true, 2 * PAGE);
     const sr_completion *none = NULL;
     sr_request request = request_of(op);
     sr_slice slices[2] = {{.buffer = buffer_take(traffic.pool), .length_bytes = 2},
@@ -508,14 +526,20 @@ static void check_full(uint16_t op, bool registered) {
     traffic_end(&traffic);
 }
 
-Test(protect, the_rest_of_a_transfer_goes_where_its_beginning_went) {
-    check_full(SR_OP_READ, false);
-    check_full(SR_OP_READ, true);
-    check_full(SR_OP_READV, false);
+static void check_rest(const struct way *way) {
+    check_full(way, SR_OP_READ);
+    if (!way->registered) {
+        check_full(way, SR_OP_READV);
+    }
 }
 
-Test(protect, an_abandoned_buffer_is_closed_until_the_kernel_is_done) {
-    struct traffic traffic = traffic_begin(true, false, PAGE);
+Test(protect, the_rest_of_a_transfer_goes_where_its_beginning_went) {
+    on_both(check_rest, false);
+    on_both(check_rest, true);
+}
+
+static void check_abandoned(const struct way *way) {
+    struct traffic traffic = traffic_begin(way, true, PAGE);
     sr_request request = request_of(SR_OP_READ);
     const sr_completion *none = NULL;
     request.file = traffic.file;
@@ -533,6 +557,11 @@ Test(protect, an_abandoned_buffer_is_closed_until_the_kernel_is_done) {
     cr_assert_eq(pool_stats(traffic.pool).quarantined_count, 0);
     cr_assert_str_eq(rights_of_pages(bytes, 1), "w");
     traffic_end(&traffic);
+}
+
+Test(protect, an_abandoned_buffer_is_closed_until_the_kernel_is_done) {
+    on_both(check_abandoned, false);
+    on_both(check_abandoned, true);
 }
 
 /* ---- out of mappings --------------------------------------------------------------------------
@@ -559,6 +588,35 @@ Test(protect, a_loan_that_cannot_be_protected_goes_unprotected_and_is_counted) {
     pool_end(&pool);
     cr_assert_null(failing_leak(), "%s", failing_leak());
     failing_remove();
+}
+
+/* No mapping when it is lent; then none when it comes back. */
+static void check_degraded(const struct way *way) {
+    struct traffic traffic = traffic_begin(way, true, PAGE);
+    sr_request request = request_of(SR_OP_READ);
+    request.file = traffic.file;
+    request.buffer = buffer_take(traffic.pool);
+    request.length = PAGE;
+    request.offset = SR_OFFSET_CURRENT;
+    const unsigned char *bytes = buffer_bytes(traffic.pool, request.buffer, PAGE);
+    for (uint64_t nth = 1; nth <= 2; nth++) {
+        failing_plan(FAILING_PROTECT, nth, -ENOMEM, false);
+        (void)submit(traffic.ring, &request);
+        cr_assert_geq(sr_ring_flush(traffic.ring), 0);
+        cr_assert_str_eq(rights_of_pages(bytes, 1), nth == 1 ? "w" : "n");
+        cr_assert_eq(write(traffic.other_end, "arrived", 7), 7);
+        assert_code(wait_one(traffic.ring).result, 7);
+        cr_assert_str_eq(rights_of_pages(bytes, 1), "w");
+        cr_assert_eq(memcmp(bytes, "arrived", 7), 0);
+        cr_assert_eq(pool_stats(traffic.pool).guard_degraded_total, nth);
+    }
+    failing_relent();
+    traffic_end(&traffic);
+}
+
+Test(protect, an_operation_without_a_mapping_to_spare_works_and_is_counted) {
+    on_both(check_degraded, false);
+    on_both(check_degraded, true);
 }
 
 Test(protect, when_pages_cannot_be_opened_one_by_one_the_pool_is_opened_whole) {
