@@ -27,7 +27,8 @@ struct caravan {
     uint64_t messages; /* received from the inbox, not atomic on purpose */
     uint64_t next_message;
     _Atomic uint64_t refused;
-    _Atomic bool over;
+    _Atomic bool over;        /* for owners and the poster */
+    _Atomic bool owners_gone; /* for the releaser: an owner may hand out a buffer when it is over */
     _Atomic uint64_t buffers_out;         /* given to the thread that releases them */
     _Atomic(struct caravan_buffer *) out; /* one at a time */
 };
@@ -175,7 +176,7 @@ struct releaser {
 static void *release_what_comes(void *ctx) {
     struct releaser *self = ctx;
     atomic_store(&self->thread, sr_thread_self().bits);
-    while (!atomic_load(&self->caravan->over) || atomic_load(&self->caravan->out) != NULL) {
+    while (!atomic_load(&self->caravan->owners_gone)) {
         struct caravan_buffer *place =
             atomic_load_explicit(&self->caravan->out, memory_order_acquire);
         if (place == NULL) {
@@ -210,6 +211,7 @@ static void a_ring_goes_round_while_others_post_and_release(void) {
     for (uint32_t i = 0; i < OWNERS; i++) {
         check_thread_join(threads[i]);
     }
+    atomic_store(&caravan.owners_gone, true);
     check_thread_join(posting);
     check_thread_join(releasing);
 
