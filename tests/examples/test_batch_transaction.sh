@@ -176,7 +176,7 @@ elif mount -t tmpfs -o size=1m none target 2>err; then
     mounted=$work/target
     cp -a before/. target
     nothing_changed target a=one b=large
-    says "write the copy beside 'b': No space left on device"
+    says "write the copy beside '[ab]': No space left on device" # whichever comes to the end first
     mount -o remount,ro target
     nothing_changed target a=one b=chunk
     says 'Read-only file system'
