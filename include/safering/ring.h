@@ -373,7 +373,8 @@ SR_API SR_MUST_USE int sr_ring_create(const sr_ring_options *options, sr_ring **
  * frees only the child's copies.
  *
  * Return:  0 (nothing is in flight any more), SR_E_IN_FLIGHT (the ring is gone, but waits in the
- *          quarantine), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_STATE (inside of a callback).
+ *          quarantine), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_STATE (inside of a callback, or
+ *          a batch lives on it).
  * Thread:  the owner, or any thread once the owner has exited.
  * Blocks:  up to `drain_timeout_ns`.
  */
@@ -391,9 +392,9 @@ SR_API int sr_ring_destroy(sr_ring **ring);
  * Until it is adopted every call but sr_ring_adopt(), sr_ring_destroy(), sr_ring_thread() and
  * sr_inbox_post() is SR_E_WRONG_THREAD.
  *
- * Return:  0, SR_E_IN_FLIGHT, SR_E_STATE (inside of a callback; or a buffer ring's pool is attached
- *          to another ring too), SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. On failure nothing
- *          has changed.
+ * Return:  0, SR_E_IN_FLIGHT, SR_E_STATE (inside of a callback; a batch lives on it; or a buffer
+ *          ring's pool is attached to another ring too), SR_E_OBJECT, SR_E_WRONG_THREAD,
+ *          SR_E_FORKED. On failure nothing has changed.
  * Thread:  the owner, for the last time.     Blocks: never; for the kernel to end the inbox's read.
  */
 SR_API SR_MUST_USE int sr_ring_release(sr_ring *ring);

@@ -361,6 +361,13 @@ static void refuse_moves(uint32_t backend) {
     assert_code(code, SR_E_STATE);
     assert_misuse("sr_ring_release", SR_E_STATE);
 
+    /* A batch lives on it. */
+    sr_batch *batch = NULL;
+    assert_ok(sr_batch_create(estate.ring, NULL, &batch));
+    assert_code(sr_ring_release(estate.ring), SR_E_STATE);
+    assert_misuse("sr_ring_release", SR_E_STATE);
+    assert_ok(sr_batch_destroy(&batch));
+
     /* The pool of a buffer ring has another ring. */
     pool_attach(estate.other_ring, estate.pool);
     assert_code(sr_ring_release(estate.ring), SR_E_STATE);
