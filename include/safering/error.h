@@ -47,7 +47,9 @@ enum sr_error {
     /** The nodes of a batch depend on each other in a circle. */
     SR_E_CYCLE = -4111,
     /** Fewer bytes were transferred than were asked for in full: end of file or of the stream. */
-    SR_E_SHORT = -4112
+    SR_E_SHORT = -4112,
+    /** The other process wrote what no honest peer writes. It is not trusted any further. */
+    SR_E_PROTOCOL = -4113
 };
 
 /**

@@ -27,6 +27,7 @@ static const struct {
     {SR_E_PEER_DIED, "SR_E_PEER_DIED", "process at the other end is gone"},
     {SR_E_CYCLE, "SR_E_CYCLE", "nodes depend on each other in a circle"},
     {SR_E_SHORT, "SR_E_SHORT", "fewer bytes than were asked for in full"},
+    {SR_E_PROTOCOL, "SR_E_PROTOCOL", "the other process broke the protocol"},
 };
 
 const char *sr_strerror(int code) {

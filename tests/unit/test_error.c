@@ -26,6 +26,7 @@ static const struct {
     {SR_E_PEER_DIED, "SR_E_PEER_DIED"},
     {SR_E_CYCLE, "SR_E_CYCLE"},
     {SR_E_SHORT, "SR_E_SHORT"},
+    {SR_E_PROTOCOL, "SR_E_PROTOCOL"},
 };
 
 /* The compiler complains (-Wswitch) when the enum has a code that this does not name. */
@@ -48,6 +49,7 @@ static bool is_in_enum(enum sr_error code) {
     case SR_E_PEER_DIED:
     case SR_E_CYCLE:
     case SR_E_SHORT:
+    case SR_E_PROTOCOL:
         return true;
     }
     return false;
@@ -95,7 +97,7 @@ Test(error, codes_of_the_kernel_have_name_and_text) {
 }
 
 Test(error, codes_that_nobody_defines_are_unknown_and_never_null) {
-    const int strange[] = {INT_MIN, INT_MIN + 1, -4113, -4095, -4000, -41, -100000};
+    const int strange[] = {INT_MIN, INT_MIN + 1, -4114, -4095, -4000, -41, -100000};
     for (size_t i = 0; i < COUNT_OF(strange); i++) {
         cr_assert_str_eq(sr_error_name(strange[i]), "UNKNOWN", "%d", strange[i]);
         cr_assert_str_eq(sr_strerror(strange[i]), "unknown error", "%d", strange[i]);
