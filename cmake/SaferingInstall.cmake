@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-# What `cmake --install` puts where: libraries, headers, safering.pc and the CMake package.
+# What `cmake --install` puts where: libraries, headers, pkg-config files and the CMake package.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS safering EXPORT safering-targets
+install(TARGETS safering safering_worker EXPORT safering-targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS safering_static EXPORT safering-targets
+install(TARGETS safering_static safering_worker_static EXPORT safering-targets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/safering
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
@@ -15,9 +15,10 @@ set(pc_dir ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH pc_prefix ${pc_dir} ${CMAKE_INSTALL_PREFIX})
 file(RELATIVE_PATH pc_libdir ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_LIBDIR})
 file(RELATIVE_PATH pc_includedir ${CMAKE_INSTALL_PREFIX} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
-configure_file(${PROJECT_SOURCE_DIR}/cmake/safering.pc.in
-               ${PROJECT_BINARY_DIR}/safering.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/safering.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+foreach(pc IN ITEMS safering safering-worker)
+    configure_file(${PROJECT_SOURCE_DIR}/cmake/${pc}.pc.in ${PROJECT_BINARY_DIR}/${pc}.pc @ONLY)
+    install(FILES ${PROJECT_BINARY_DIR}/${pc}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
 
 # CMake package
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/safering)

@@ -16,6 +16,7 @@
 #include <safering/export.h>
 #include <safering/handle.h>
 #include <safering/hooks.h>
+#include <safering/ipc.h>
 #include <safering/ring.h>
 #include <safering/version.h>
 

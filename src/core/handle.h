@@ -33,7 +33,7 @@ enum sri_kind {
     SRI_KIND_OP = 2,
     SRI_KIND_FILE = 3,
     SRI_KIND_NODE = 4,
-    /* 5 is for capabilities. */
+    SRI_KIND_IPC = 5,      /* calls of a channel */
     SRI_KIND_INTERNAL = 6, /* user_data of the library's own requests; never handed out */
     SRI_KIND_FREE = 7      /* marks a free entry; never handed out */
 };

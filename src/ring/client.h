@@ -27,6 +27,11 @@ static inline void sri_ring_want_turn(sr_ring *ring) {
     ring->clients_due = true;
 }
 
+/* A callback of the user's has run for a client: it counts in the wait that runs now. */
+static inline void sri_ring_count_callback(sr_ring *ring) {
+    ring->callbacks_count++;
+}
+
 /* Waits for one completion or callback on behalf of the library. The caller's array of its last
  * wait stays as it is; what comes without a callback is kept for its next wait, however much it is;
  * messages stay in the inbox. Returns 0, -ENOMEM, or as sr_ring_wait(). */

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# exports.sh ROOT LIBRARY SANITIZE COVERAGE: the functions that the public headers declare, the symbols
-# that safering.map lists and those that the library exports are the same set; the library has its
-# soname, and needs liburing and the C library only.
+# exports.sh ROOT NAME LIBRARY SANITIZE COVERAGE: the functions that the public headers of library NAME
+# (safering or safering-worker) declare, the symbols that its map lists and those that it exports are the
+# same set; it has its soname, and needs what it may need only.
 set -eu
 
 root=$1
-library=$2
-sanitize=$3
-coverage=$4
+name=$2
+library=$3
+sanitize=$4
+coverage=$5
 here=$(cd "$(dirname "$0")" && pwd)
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
@@ -28,8 +29,19 @@ compare() {
 }
 
 export LC_ALL=C
-awk -f "$here/declared_functions.awk" "$root"/include/safering/*.h | sort >"$place/headers"
-sed -n 's/^ *\([a-z0-9_]*\);$/\1/p' "$root/src/safering.map" | sort >"$place/map"
+case $name in
+safering)
+    headers=$(find "$root/include/safering" -name '*.h' ! -name worker.h)
+    needs='liburing\.so\.2|'
+    ;;
+safering-worker)
+    headers="$root/include/safering/worker.h $root/include/safering/error.h"
+    needs=
+    ;;
+esac
+# shellcheck disable=SC2086 # a list of files
+awk -f "$here/declared_functions.awk" $headers | sort >"$place/headers"
+sed -n 's/^ *\([a-z0-9_]*\);$/\1/p' "$root/src/$name.map" | sort >"$place/map"
 nm -D --defined-only "$library" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort \
     >"$place/library"
 
@@ -39,19 +51,19 @@ compare headers library
 [ -z "$(uniq -d "$place/map")" ] || fail "twice in the map: $(uniq -d "$place/map")"
 
 # Every symbol carries a version node of ours.
-unversioned=$(nm -D --defined-only "$library" | awk '$2 != "A" && $3 !~ /@@SAFERING_[0-9.]+$/ {print $3}')
+unversioned=$(nm -D --defined-only "$library" | awk '$2 != "A" && $3 !~ /@@SAFERING_(WORKER_)?[0-9.]+$/ {print $3}')
 [ -z "$unversioned" ] || fail "without a version: $unversioned"
 
 soname=$(readelf -d "$library" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
-[ "$soname" = libsafering.so.0 ] || fail "soname is '$soname', not libsafering.so.0"
+[ "$soname" = "lib$name.so.0" ] || fail "soname is '$soname', not lib$name.so.0"
 
-allowed='^(liburing\.so\.2|libc\.so\.6|ld-linux.*)$'
+allowed="^(${needs}libc\\.so\\.6|ld-linux.*)\$"
 if [ -n "$sanitize" ] || [ "$coverage" = ON ]; then
     # The instrumentation brings libraries of its own.
-    allowed='^(liburing\.so\.2|libc\.so\.6|ld-linux.*|lib(asan|ubsan|tsan|gcc_s|m)\.so.*)$'
+    allowed="^(${needs}libc\\.so\\.6|ld-linux.*|lib(asan|ubsan|tsan|gcc_s|m)\\.so.*)\$"
 fi
 surplus=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -Ev "$allowed" || true)
-[ -z "$surplus" ] || fail "needs more than liburing and the C library: $surplus"
+[ -z "$surplus" ] || fail "needs more than it may: $surplus"
 
 if [ "$failures" -ne 0 ]; then
     exit 1

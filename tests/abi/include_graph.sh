@@ -19,6 +19,8 @@ check_includes() {
         below["buffer"] = " buffer sys core "
         below["ring"] = " ring buffer sys core "
         below["batch"] = " batch ring buffer sys core "
+        below["ipc"] = " ipc ring buffer sys core "
+        below["worker"] = " worker ipc sys core "
     }
 
     function report(reason) {
@@ -55,7 +57,7 @@ check_includes() {
         } else if (quote == "<") {
             if (name ~ /^safering\// && (getline line < ("include/" name)) < 0) {
                 report("include/" name " does not exist")
-            } else if (name ~ /^(core|sys|buffer|ring|batch)\// && name !~ /^sys\/[a-z0-9_]+\.h$/) {
+            } else if (name ~ /^(core|sys|buffer|ring|batch|ipc|worker)\// && name !~ /^sys\/[a-z0-9_]+\.h$/) {
                 report("a private header is written \"" name "\"")
             } else if (name ~ /^(liburing(\/.*)?\.h|linux\/io_uring\.h)$/ && room != "sys") {
                 report("only src/sys talks to the kernel: <" name ">")
@@ -69,7 +71,7 @@ check_includes() {
 
 # Prints the difference between the sources in src/ and those that are built.
 check_sources() {
-    listed=$(sed -n 's/^ *\([a-z0-9_]*\/[a-z0-9_]*\.c\)$/\1/p' src/CMakeLists.txt | sort)
+    listed=$(sed -n 's/^ *\([a-z0-9_]*\/[a-z0-9_]*\.c\)$/\1/p' src/CMakeLists.txt | sort -u)
     present=$(cd src && find . -name '*.c' | sed 's/^\.\///' | sort)
     if [ "$listed" != "$present" ]; then
         echo "src/CMakeLists.txt does not list what src/ holds:"

@@ -96,7 +96,9 @@ static inline const struct declarations *declarations_read(void) {
     for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
         char path[1024];
         const size_t length = strlen(entry->d_name);
-        if (length > 2 && strcmp(entry->d_name + length - 2, ".h") == 0) {
+        /* worker.h is of another library, which has no misuse hook. */
+        if (length > 2 && strcmp(entry->d_name + length - 2, ".h") == 0 &&
+            strcmp(entry->d_name, "worker.h") != 0) {
             (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
             declarations_read_file(&found, path);
         }

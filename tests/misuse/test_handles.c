@@ -8,6 +8,7 @@
 #include "misuse/declarations.h"
 #include "support/case.h"
 #include "support/scale.h"
+#include "support/worker.h"
 #include <sys/mman.h>
 
 #define BYTES    4096u
@@ -15,7 +16,7 @@
 #define HOUR_NS  UINT64_C(3600000000000)
 #define FAR_KIND 61
 
-enum kind { BUFFER, OP, FILE_HANDLE, NODE, KINDS };
+enum kind { BUFFER, OP, FILE_HANDLE, NODE, CALL, KINDS };
 
 /* Two of everything, so that there is something foreign, and one of each that has ended. */
 struct world {
@@ -25,8 +26,15 @@ struct world {
     sr_buffer_ring *buffer_ring; /* empty; goes with its ring */
     sr_batch *batch;             /* on the other ring; a node in flight, others forgotten */
     sr_batch *other_batch;       /* on the ring; not started */
-    sr_pool *pool;               /* attached to the ring */
-    sr_pool *other_pool;         /* attached to the other ring only */
+    sr_ring *channel_ring;
+    sr_channel *channel;       /* a call without an answer, two with one */
+    sr_channel *other_channel; /* a call without an answer */
+    struct worker worker;
+    struct worker other_worker;
+    uint32_t channels_ready;
+    uint32_t answers;
+    sr_pool *pool;       /* attached to the ring */
+    sr_pool *other_pool; /* attached to the other ring only */
     uint64_t live[KINDS];
     uint64_t foreign[KINDS];
     uint64_t ended[KINDS];
@@ -104,9 +112,76 @@ static void batches_begin(void) {
     world.foreign[NODE] = foreign.bits;
 }
 
+static void on_state(sr_channel *channel, int code, void *ctx) {
+    (void)channel;
+    (void)ctx;
+    assert_ok(code);
+    world.channels_ready++;
+}
+
+static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx) {
+    (void)channel;
+    (void)answer;
+    (void)ctx;
+    world.answers++;
+}
+
+static uint64_t call_method(sr_channel *channel, const char *name) {
+    const uint32_t ms = 3600000;
+    sr_call_request request = SR_CALL_REQUEST_INIT;
+    sr_call call;
+    assert_ok(sr_channel_method(channel, name, &request.method));
+    request.data = &ms;
+    request.data_bytes = sizeof ms;
+    request.on_answer = on_answer;
+    assert_ok(sr_channel_call(channel, &request, &call));
+    return call.bits;
+}
+
+static void channels_begin(void) {
+    sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
+    options.on_state = on_state;
+    world.channels_ready = world.answers = 0;
+    world.channel_ring = ring_make(NULL);
+    worker_start(&world.worker);
+    assert_ok(sr_channel_open(world.channel_ring, worker_take_socket(&world.worker), &options,
+                              &world.channel));
+    worker_start(&world.other_worker);
+    assert_ok(sr_channel_open(world.channel_ring, worker_take_socket(&world.other_worker), &options,
+                              &world.other_channel));
+    while (world.channels_ready < 2) {
+        assert_ok(sr_ring_wait(world.channel_ring, 1, SR_FOREVER, NULL, NULL));
+    }
+    world.ended[CALL] = call_method(world.channel, "echo");
+    world.reused[CALL] = call_method(world.channel, "echo");
+    while (world.answers < 2) {
+        assert_ok(sr_ring_wait(world.channel_ring, 1, SR_FOREVER, NULL, NULL));
+    }
+    world.live[CALL] = call_method(world.channel, "pause");
+    world.foreign[CALL] = call_method(world.other_channel, "pause");
+}
+
+/* The call that was alive is given up, not ended: the worker has it still. */
+static void end_live_call(void) {
+    assert_ok(sr_call_cancel(world.channel, (sr_call){world.live[CALL]}));
+    while (world.answers < 3) {
+        assert_ok(sr_ring_wait(world.channel_ring, 1, SR_FOREVER, NULL, NULL));
+    }
+}
+
+static void channels_end(void) {
+    assert_ok(sr_channel_close(&world.channel));
+    assert_ok(sr_channel_close(&world.other_channel));
+    cr_assert_eq(world.answers, 4);
+    (void)worker_end(&world.worker);
+    (void)worker_end(&world.other_worker);
+    ring_end(&world.channel_ring);
+}
+
 static void world_begin(void) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
     options.inbox_entries = 4;
+    channels_begin();
     world.directory = directory_begin();
     world.ring = ring_make(&options);
     world.other_ring = ring_make(&options);
@@ -158,6 +233,8 @@ static void world_end(void) {
     pool_end(&world.pool);
     pool_end(&world.other_pool);
     directory_end(&world.directory);
+    end_live_call();
+    channels_end();
 }
 
 /* ---- what could have changed --------------------------------------------------------------------
@@ -322,6 +399,10 @@ static int call_take_buffer(uint64_t bits) {
     return code;
 }
 
+static int call_call_cancel(uint64_t bits) {
+    return sr_call_cancel(world.channel, (sr_call){bits});
+}
+
 static const struct call {
     const char *function;
     enum kind kind;
@@ -341,6 +422,7 @@ static const struct call {
     {"sr_batch_outcome", NODE, true, call_outcome},
     {"sr_batch_take_file", NODE, true, call_take_file},
     {"sr_batch_take_buffer", NODE, true, call_take_buffer},
+    {"sr_call_cancel", CALL, false, call_call_cancel},
 };
 
 static void refuse_all(const char *function, enum kind kind, bool reports, bool none_is_fine,
@@ -384,7 +466,7 @@ CASE(handles, every_call_refuses_every_kind_of_bad_handle_and_nothing_changes, w
 
 CASE(handles, no_call_that_takes_a_handle_was_forgotten, world_begin, world_end) {
     const struct declarations *declared = declarations_read();
-    const char *const types[] = {"sr_buffer ", "sr_op ", "sr_file ", "sr_node "};
+    const char *const types[] = {"sr_buffer ", "sr_op ", "sr_file ", "sr_node ", "sr_call "};
     for (size_t i = 0; i < declared->count; i++) {
         const struct declaration *one = &declared->list[i];
         bool takes_handle = false;
@@ -558,11 +640,17 @@ Test(handles, where_nothing_is_alive_no_handle_is) {
                                     &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 0},
                                     &world.buffer_ring));
     assert_ok(sr_batch_create(world.ring, NULL, &world.batch));
+    channels_begin();
+    end_live_call();
     world.live[NODE] = 0;
     for (uint32_t round = 0; round < 3; round++) { /* never used; used and free again */
-        uint64_t bits[64] = {0, UINT64_MAX, world.ended[BUFFER], world.ended[OP],
-                             world.ended[FILE_HANDLE]};
-        for (size_t i = 5; i < COUNT_OF(bits); i++) {
+        uint64_t bits[64] = {0,
+                             UINT64_MAX,
+                             world.ended[BUFFER],
+                             world.ended[OP],
+                             world.ended[FILE_HANDLE],
+                             world.live[CALL]};
+        for (size_t i = 6; i < COUNT_OF(bits); i++) {
             bits[i] = i < 32 ? i : scale_random_next(&random);
         }
         for (size_t i = 0; i < COUNT_OF(calls); i++) {
@@ -579,6 +667,7 @@ Test(handles, where_nothing_is_alive_no_handle_is) {
     assert_ok(sr_batch_destroy(&world.batch));
     ring_end(&world.ring);
     pool_end(&world.pool);
+    channels_end();
     directory_end(&world.directory);
 }
 

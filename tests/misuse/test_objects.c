@@ -8,7 +8,9 @@
 #include "misuse/declarations.h"
 #include "support/case.h"
 
-enum type { REGION, POOL, RING, BUFFER_RING, BATCH, TYPES };
+#include <sys/socket.h>
+
+enum type { REGION, POOL, RING, BUFFER_RING, BATCH, CHANNEL, TYPES };
 
 #define FAKE_BYTES 16384u
 
@@ -17,6 +19,9 @@ static sr_pool *pool;
 static sr_ring *ring;
 static sr_buffer_ring *buffer_ring;
 static sr_batch *batch;
+static sr_ring *channel_ring;
+static sr_channel *channel;
+static int channel_peer;
 static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
 static _Alignas(4096) unsigned char filled[FAKE_BYTES];
 
@@ -29,6 +34,11 @@ static void objects_begin(void) {
     assert_ok(sr_buffer_ring_create(
         ring, pool, &(sr_buffer_ring_options){sizeof(sr_buffer_ring_options), 4, 1}, &buffer_ring));
     assert_ok(sr_batch_create(ring, NULL, &batch));
+    int pair[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    channel_peer = pair[1];
+    channel_ring = ring_make(NULL);
+    assert_ok(sr_channel_open(channel_ring, pair[0], NULL, &channel));
     memset(filled, 0xff, sizeof filled);
     misuse_watch();
 }
@@ -40,6 +50,9 @@ static void objects_end(void) {
     assert_ok(run(ring, &nop).result);
     (void)buffer_take(pool);
     cr_assert_eq(sr_region_size(region), 65536);
+    assert_ok(sr_channel_close(&channel));
+    ring_end(&channel_ring);
+    cr_assert_eq(close(channel_peer), 0);
     assert_ok(sr_batch_destroy(&batch));
     assert_ok(sr_buffer_ring_destroy(&buffer_ring));
     ring_end(&ring);
@@ -365,6 +378,48 @@ static long call_batch_dot(void *object) {
     return code;
 }
 
+static long call_channel_open_ring(void *object) {
+    sr_channel *made = (sr_channel *)(void *)zeroed;
+    const int code = sr_channel_open(object, channel_peer, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_channel_close(void *object) {
+    sr_channel *variable = object;
+    const int code = sr_channel_close(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_channel_method(void *object) {
+    uint32_t method = 1;
+    const int code = sr_channel_method(object, "echo", &method);
+    cr_assert_eq(method, 0);
+    return code;
+}
+
+static long call_channel_call(void *object) {
+    const sr_call_request request = SR_CALL_REQUEST_INIT;
+    sr_call call = {1};
+    const int code = sr_channel_call(object, &request, &call);
+    cr_assert_eq(call.bits, 0);
+    return code;
+}
+
+static long call_channel_note(void *object) {
+    return sr_channel_note(object, 0, NULL, 0);
+}
+
+static long call_call_cancel(void *object) {
+    return sr_call_cancel(object, SR_CALL_NONE);
+}
+
+static long call_channel_get_stats(void *object) {
+    sr_channel_stats stats = SR_CHANNEL_STATS_INIT;
+    return sr_channel_get_stats(object, &stats);
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -422,6 +477,13 @@ static const struct {
     {"sr_batch_take_buffer", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_take_buffer},
     {"sr_batch_get_stats", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_get_stats},
     {"sr_batch_dot", BATCH, SR_E_OBJECT, SR_E_OBJECT, call_batch_dot},
+    {"sr_channel_open", RING, SR_E_OBJECT, SR_E_OBJECT, call_channel_open_ring},
+    {"sr_channel_close", CHANNEL, 0, SR_E_OBJECT, call_channel_close},
+    {"sr_channel_method", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_method},
+    {"sr_channel_call", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_call},
+    {"sr_channel_note", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_note},
+    {"sr_call_cancel", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_call_cancel},
+    {"sr_channel_get_stats", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_get_stats},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -437,8 +499,8 @@ static const char *const without_object[] = {
     "sr_quarantine_stats", "sr_quarantine_sweep", "sr_guard_install_fault_handler",
 };
 
-static const char *const type_names[TYPES] = {"sr_region ", "sr_pool ", "sr_ring ",
-                                              "sr_buffer_ring ", "sr_batch "};
+static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",  "sr_ring ",
+                                              "sr_buffer_ring ", "sr_batch ", "sr_channel "};
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
@@ -480,7 +542,7 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
 CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
      objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
-        void *const objects[TYPES] = {region, pool, ring, buffer_ring, batch};
+        void *const objects[TYPES] = {region, pool, ring, buffer_ring, batch, channel};
         refuse(row, "NULL", NULL, calls[row].for_null);
         refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
         refuse(row, "filled memory", filled, calls[row].for_wrong);
@@ -640,6 +702,35 @@ static int null_batch_dot(void) {
     return sr_batch_dot(batch, NULL, 0, NULL);
 }
 
+static int null_channel_open(void) {
+    return sr_channel_open(channel_ring, channel_peer, NULL, NULL);
+}
+
+static int null_channel_close(void) {
+    return sr_channel_close(NULL);
+}
+
+static int null_channel_name(void) {
+    uint32_t method = 0;
+    return sr_channel_method(channel, NULL, &method);
+}
+
+static int null_channel_method(void) {
+    return sr_channel_method(channel, "echo", NULL);
+}
+
+static int null_channel_call(void) {
+    return sr_channel_call(channel, NULL, NULL);
+}
+
+static int null_channel_note(void) {
+    return sr_channel_note(channel, 0, NULL, 1);
+}
+
+static int null_channel_get_stats(void) {
+    return sr_channel_get_stats(channel, NULL);
+}
+
 CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_begin, objects_end) {
     static const struct {
         const char *function;
@@ -674,6 +765,13 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_batch_take_buffer", -EINVAL, null_batch_take_buffer},
         {"sr_batch_get_stats", -EINVAL, null_batch_get_stats},
         {"sr_batch_dot", -EINVAL, null_batch_dot},
+        {"sr_channel_open", -EINVAL, null_channel_open},
+        {"sr_channel_close", SR_E_OBJECT, null_channel_close},
+        {"sr_channel_method", -EINVAL, null_channel_name},
+        {"sr_channel_method", -EINVAL, null_channel_method},
+        {"sr_channel_call", -EINVAL, null_channel_call},
+        {"sr_channel_note", -EINVAL, null_channel_note},
+        {"sr_channel_get_stats", -EINVAL, null_channel_get_stats},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
         const struct snapshot before = snapshot_take();

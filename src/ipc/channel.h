@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Channel: calls over a link. It is a client of the ring (ring/client.h): what was called goes out,
+ * and what is due is given up, in the ring's turns.
+ *
+ * Neighbours: call.h keeps what has no answer, link.h moves the frames, hello.h is the worker's
+ * table of methods.
+ */
+#ifndef SAFERING_IPC_CHANNEL_H
+#define SAFERING_IPC_CHANNEL_H
+
+#include "ipc/call.h"
+#include "ipc/hello.h"
+#include "ipc/link.h"
+#include "ring/client.h"
+
+#define SRI_CHANNEL_MAGIC     UINT32_C(0x43484101)
+#define SRI_PAYLOAD_MAX_BYTES (UINT32_C(1) << 30)
+
+struct sr_channel {
+    uint32_t magic;
+    bool ready;
+    bool closing;
+    uint64_t owner_key;
+    struct sri_ring_client client;
+    struct sri_link link;
+    struct sri_calls calls;
+    struct sri_hello hello;
+    uint8_t *hello_bytes; /* owned */
+    sr_channel_options options;
+    sr_channel_stats stats; /* the totals in it; the rest is filled when asked */
+};
+
+#endif
