@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export LC_ALL=C
 
 # Which packages a purpose needs. Names are Debian's.
-packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev"
+packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev zlib1g-dev"
 packages_test="$packages_build g++ libcriterion-dev libfuse3-dev fuse3 attr acl"
 packages_kernels="$packages_test qemu-system-x86 busybox-static cpio kmod e2fsprogs xz-utils"
 # shellcheck disable=SC2034 # for .ci/run
@@ -31,6 +31,7 @@ package_reason() {
     ninja-build) echo "runs the build" ;;
     pkg-config) echo "finds libraries" ;;
     liburing-dev) echo "the io_uring library, 2.3 or newer, on which safering stands" ;;
+    zlib1g-dev) echo "compresses in an example's worker process" ;;
     g++) echo "C++ compiler: tests that the headers work in C++" ;;
     libcriterion-dev) echo "test framework" ;;
     libfuse3-dev) echo "tests make slow and failing file systems with it" ;;
@@ -61,6 +62,7 @@ package_is_here() {
     ninja-build) command -v ninja ;;
     pkg-config) command -v pkg-config ;;
     liburing-dev) pkg-config --atleast-version=2.3 liburing ;;
+    zlib1g-dev) pkg-config --exists zlib ;;
     g++) command -v "${CXX:-c++}" ;;
     libcriterion-dev) pkg-config --exists criterion ;;
     libfuse3-dev) pkg-config --exists fuse3 ;;
