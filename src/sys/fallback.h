@@ -258,12 +258,12 @@ uint32_t sri_buffer_take(struct sri_buffer_group *group);
 
 int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job);
 /* 0, or why the SQE of a futex operation is none. */
-int32_t sri_futex_check(const struct io_uring_sqe *sqe);
-int32_t sri_futex_wake(const struct io_uring_sqe *sqe);
+int32_t sri_fallback_futex_check(const struct io_uring_sqe *sqe);
+int32_t sri_fallback_futex_wake(const struct io_uring_sqe *sqe);
 /* In a worker. */
-int32_t sri_futex_wait(struct sri_job *job);
+int32_t sri_fallback_futex_wait(struct sri_job *job);
 /* Ends the wait that a worker is in, or is about to begin. */
-void sri_futex_cancel(struct sri_job *job);
+void sri_fallback_futex_cancel(struct sri_job *job);
 
 /* -- fallback_watch.c ---------------------------------------------------------------------------
  */

@@ -68,7 +68,7 @@ static int32_t cancel(struct sri_fallback *fallback, struct sri_job *job) {
         break;
     case SRI_JOB_RUNNING:
         if (job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT) {
-            sri_futex_cancel(job);
+            sri_fallback_futex_cancel(job);
             return 0;
         }
         return -EALREADY;

@@ -330,11 +330,12 @@ static int32_t start_socket(struct sri_fallback *fallback, struct sri_job *job) 
 }
 
 static int32_t start_futex(const struct io_uring_sqe *sqe) {
-    const int32_t code = sri_futex_check(sqe);
+    const int32_t code = sri_fallback_futex_check(sqe);
     if (code < 0) {
         return code;
     }
-    return sqe->opcode == SRI_IORING_OP_FUTEX_WAKE ? sri_futex_wake(sqe) : SRI_JOB_MAY_BLOCK;
+    return sqe->opcode == SRI_IORING_OP_FUTEX_WAKE ? sri_fallback_futex_wake(sqe)
+                                                   : SRI_JOB_MAY_BLOCK;
 }
 
 static int32_t start(struct sri_fallback *fallback, struct sri_job *job) {

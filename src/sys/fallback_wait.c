@@ -43,7 +43,7 @@ int32_t sri_waitid_try(struct sri_fallback *fallback, struct sri_job *job) {
 
 /* ---- futexes -------------------------------------------------------------------------------- */
 
-int32_t sri_futex_check(const struct io_uring_sqe *sqe) {
+int32_t sri_fallback_futex_check(const struct io_uring_sqe *sqe) {
     const uint32_t flags = (uint32_t)sqe->fd;
     if ((flags & SRI_FUTEX2_SIZE_MASK) != SRI_FUTEX2_SIZE_U32 ||
         (flags & ~(SRI_FUTEX2_SIZE_U32 | SRI_FUTEX2_PRIVATE)) != 0 || sqe->addr3 == 0) {
@@ -54,13 +54,13 @@ int32_t sri_futex_check(const struct io_uring_sqe *sqe) {
                                                                                            : 0;
 }
 
-int32_t sri_futex_wake(const struct io_uring_sqe *sqe) {
+int32_t sri_fallback_futex_wake(const struct io_uring_sqe *sqe) {
     const int private = ((uint32_t)sqe->fd & SRI_FUTEX2_PRIVATE) != 0 ? FUTEX_PRIVATE_FLAG : 0;
     return SRI_SYSCALL(SYS_futex, SRI_POINTER(sqe->addr), FUTEX_WAKE_BITSET | private,
                        (uint32_t)sqe->addr2, NULL, NULL, (uint32_t)sqe->addr3);
 }
 
-int32_t sri_futex_wait(struct sri_job *job) {
+int32_t sri_fallback_futex_wait(struct sri_job *job) {
     struct futex_waitv waits[2] = {
         {.val = job->sqe.addr2, .uaddr = job->sqe.addr, .flags = (uint32_t)job->sqe.fd},
         {.val = 0,
@@ -74,7 +74,7 @@ int32_t sri_futex_wait(struct sri_job *job) {
     return result < 0 ? result : 0;
 }
 
-void sri_futex_cancel(struct sri_job *job) {
+void sri_fallback_futex_cancel(struct sri_job *job) {
     atomic_store(&job->cancel_word, 1);
     (void)SRI_SYSCALL(SYS_futex, &job->cancel_word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL,
                       0);

@@ -157,8 +157,9 @@ static void run_queued(struct sri_fallback *fallback) {
     job->state = SRI_JOB_RUNNING;
     fallback->running_count++;
     pthread_mutex_unlock(&fallback->lock);
-    const int32_t result =
-        job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT ? sri_futex_wait(job) : sri_sqe_run(&job->sqe);
+    const int32_t result = job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT
+                               ? sri_fallback_futex_wait(job)
+                               : sri_sqe_run(&job->sqe);
     pthread_mutex_lock(&fallback->lock);
     fallback->running_count--;
     job->result = result;
@@ -263,7 +264,7 @@ bool sri_workers_close(struct sri_fallback *fallback) {
     for (uint32_t i = 0; i < fallback->jobs_used; i++) {
         job = &fallback->jobs[i];
         if (job->state == SRI_JOB_RUNNING && job->sqe.opcode == SRI_IORING_OP_FUTEX_WAIT) {
-            sri_futex_cancel(job);
+            sri_fallback_futex_cancel(job);
         }
     }
     struct sri_worker *workers = fallback->workers;
