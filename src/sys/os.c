@@ -2,6 +2,7 @@
 #include "sys/os.h"
 
 #include "core/check.h"
+#include "sys/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,15 +61,12 @@ bool sri_os_is_hung_up(int fd) {
 }
 
 uint64_t sri_os_now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return sri_clock_now_ns();
 }
 
 /* A signal ends it early, which no caller minds. */
 void sri_os_pause(uint64_t duration_ns) {
-    const struct timespec duration = {(time_t)(duration_ns / 1000000000u),
-                                      (long)(duration_ns % 1000000000u)};
+    const struct timespec duration = sri_clock_timespec(duration_ns);
     (void)nanosleep(&duration, NULL);
 }
 
