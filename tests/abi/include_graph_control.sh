@@ -43,11 +43,14 @@ sys=$(cd "$root/src" && find sys -name '*.h' | head -n 1)
 buffer=$(cd "$root/src" && find buffer -name '*.h' | head -n 1)
 ring=$(cd "$root/src" && find ring -name '*.h' | head -n 1)
 batch=$(cd "$root/src" && find batch -name '*.h' | head -n 1)
+ipc=$(cd "$root/src" && find ipc -name '*.h' | head -n 1)
 
 must_report src/core/planted.h "#include \"$sys\"" "core must not include sys: \"$sys\""
 must_report src/sys/planted.h "#include \"$buffer\"" "sys must not include buffer: \"$buffer\""
 must_report src/buffer/planted.h "#include \"$ring\"" "buffer must not include ring: \"$ring\""
 must_report src/ring/planted.h "#include \"$batch\"" "ring must not include batch: \"$batch\""
+must_report src/ring/planted.h "#include \"$ipc\"" "ring must not include ipc: \"$ipc\""
+must_report src/ipc/planted.h "#include \"$batch\"" "ipc must not include batch: \"$batch\""
 must_report "src/$buffer" "  #  include \"$ring\"" "buffer must not include ring: \"$ring\""
 must_report src/ring/planted.h "#include \"${core#core/}\"" "\"${core#core/}\" is not written as room/name.h"
 must_report src/ring/planted.h "#include \"../$core\"" "\"../$core\" is not written as room/name.h"
