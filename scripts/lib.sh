@@ -10,8 +10,9 @@ export LC_ALL=C
 packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev zlib1g-dev"
 packages_test="$packages_build g++ libcriterion-dev libfuse3-dev fuse3 attr acl"
 packages_kernels="$packages_test qemu-system-x86 busybox-static cpio kmod e2fsprogs xz-utils"
+packages_prove="gcc libc6-dev spin"
 # shellcheck disable=SC2034 # for .ci/run
-packages_ci="$packages_kernels clang libclang-rt-dev valgrind"
+packages_ci="$packages_kernels clang libclang-rt-dev valgrind spin"
 
 say() {
     printf '== %s\n' "$*"
@@ -41,6 +42,7 @@ package_reason() {
     clang) echo "second compiler" ;;
     libclang-rt-dev) echo "sanitizers of the second compiler" ;;
     valgrind) echo "memory checker" ;;
+    spin) echo "explores all states of the models in proofs/" ;;
     qemu-system-x86) echo "runs the tests on other kernels" ;;
     busybox-static) echo "shell and tools in these guests" ;;
     cpio) echo "packs what a guest boots from" ;;
@@ -73,6 +75,7 @@ package_is_here() {
     libclang-rt-dev) echo 'int main(void) { return 0; }' |
         clang -fsanitize=address -x c -o /dev/null - ;;
     valgrind) command -v valgrind ;;
+    spin) command -v spin ;;
     qemu-system-x86) command -v qemu-system-x86_64 ;;
     busybox-static) command -v busybox && ! ldd "$(command -v busybox)" ;;
     cpio) command -v cpio ;;
