@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export LC_ALL=C
 
 # Which packages a purpose needs. Names are Debian's.
-packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev zlib1g-dev"
+packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev libseccomp-dev zlib1g-dev"
 packages_test="$packages_build g++ libcriterion-dev libfuse3-dev fuse3 attr acl"
 packages_kernels="$packages_test qemu-system-x86 busybox-static cpio kmod e2fsprogs xz-utils"
 packages_prove="gcc libc6-dev spin"
@@ -33,6 +33,7 @@ package_reason() {
     pkg-config) echo "finds libraries" ;;
     liburing-dev) echo "the io_uring library, 2.3 or newer, on which safering stands" ;;
     zlib1g-dev) echo "compresses in an example's worker process" ;;
+    libseccomp-dev) echo "filters of system calls for worker processes, 2.5 or newer" ;;
     g++) echo "C++ compiler: tests that the headers work in C++" ;;
     libcriterion-dev) echo "test framework" ;;
     libfuse3-dev) echo "tests make slow and failing file systems with it" ;;
@@ -65,6 +66,7 @@ package_is_here() {
     pkg-config) command -v pkg-config ;;
     liburing-dev) pkg-config --atleast-version=2.3 liburing ;;
     zlib1g-dev) pkg-config --exists zlib ;;
+    libseccomp-dev) pkg-config --atleast-version=2.5 libseccomp ;;
     g++) command -v "${CXX:-c++}" ;;
     libcriterion-dev) pkg-config --exists criterion ;;
     libfuse3-dev) pkg-config --exists fuse3 ;;

@@ -4,7 +4,7 @@
 #   - a room of src/ includes private headers of itself and of the rooms below it only;
 #   - a private header is written with its room ("buffer/pool.h") and exists;
 #   - a public header is written <safering/name.h>, and includes no private one;
-#   - liburing and the kernel's io_uring header stay in src/sys.
+#   - liburing, libseccomp and the kernel's headers for them stay in src/sys.
 # Also compares the sources listed in src/CMakeLists.txt with those in the folder.
 set -eu
 
@@ -59,7 +59,7 @@ check_includes() {
                 report("include/" name " does not exist")
             } else if (name ~ /^(core|sys|buffer|ring|batch|ipc|worker)\// && name !~ /^sys\/[a-z0-9_]+\.h$/) {
                 report("a private header is written \"" name "\"")
-            } else if (name ~ /^(liburing(\/.*)?\.h|linux\/io_uring\.h)$/ && room != "sys") {
+            } else if (name ~ /^(liburing(\/.*)?\.h|seccomp\.h|linux\/(io_uring|landlock|seccomp)\.h)$/ && room != "sys") {
                 report("only src/sys talks to the kernel: <" name ">")
             }
             close("include/" name)
@@ -69,7 +69,7 @@ check_includes() {
     }'
 }
 
-# Prints the difference between the sources in src/ and those that are built.
+# Prints the difference between the sources in src/ and those that are built; some are in two targets.
 check_sources() {
     listed=$(sed -n 's/^ *\([a-z0-9_]*\/[a-z0-9_]*\.c\)$/\1/p' src/CMakeLists.txt | sort -u)
     present=$(cd src && find . -name '*.c' | sed 's/^\.\///' | sort)

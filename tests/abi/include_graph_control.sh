@@ -44,6 +44,7 @@ buffer=$(cd "$root/src" && find buffer -name '*.h' | head -n 1)
 ring=$(cd "$root/src" && find ring -name '*.h' | head -n 1)
 batch=$(cd "$root/src" && find batch -name '*.h' | head -n 1)
 ipc=$(cd "$root/src" && find ipc -name '*.h' | head -n 1)
+worker=$(cd "$root/src" && find worker -name '*.h' | head -n 1)
 
 must_report src/core/planted.h "#include \"$sys\"" "core must not include sys: \"$sys\""
 must_report src/sys/planted.h "#include \"$buffer\"" "sys must not include buffer: \"$buffer\""
@@ -59,6 +60,11 @@ must_report src/ring/planted.h '#include "safering/ring.h"' "a public header is 
 must_report src/ring/planted.h '#include <safering/missing.h>' "include/safering/missing.h does not exist"
 must_report src/ring/planted.h "#include <$buffer>" "a private header is written \"$buffer\""
 must_report src/ring/planted.h '#include <liburing.h>' "only src/sys talks to the kernel: <liburing.h>"
+must_report src/worker/planted.h "#include \"$ring\"" "worker must not include ring: \"$ring\""
+must_report src/sys/planted.h "#include \"$worker\"" "sys must not include worker: \"$worker\""
+must_report src/worker/planted.h '#include <seccomp.h>' "only src/sys talks to the kernel: <seccomp.h>"
+must_report src/worker/planted.h '#include <linux/landlock.h>' \
+    "only src/sys talks to the kernel: <linux/landlock.h>"
 must_report include/safering/planted.h "#include \"$core\"" \
     "a public header includes the private \"$core\""
 

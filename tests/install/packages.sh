@@ -48,7 +48,7 @@ for script in test demo bench test-kernels; do
     run "$script"
     [ "$status" -eq 1 ] || fail "$what: exit $status, not 1"
     expect "neither root nor sudo"
-    expect "apt-get install gcc libc6-dev cmake ninja-build pkg-config liburing-dev zlib1g-dev"
+    expect "apt-get install gcc libc6-dev cmake ninja-build pkg-config liburing-dev libseccomp-dev zlib1g-dev"
     [ ! -e "$place/calls/apt-get" ] || fail "$what: calls apt-get $(cat "$place/calls/apt-get")"
 
     what="scripts/$script as root, where apt installs nothing"

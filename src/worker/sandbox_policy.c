@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Sandbox, the policy: its text form, its validity, the environment that it lets through. */
+#include "worker/sandbox.h"
+
+#include <errno.h>
+#include <safering/error.h>
+#include <stddef.h>
+#include <string.h>
+
+/* What a worker cannot do without lies in the layers that every kernel of ours has; the others make
+ * the fence higher where they can be had. */
+#define BEST_EFFORT                                                                                \
+    (SRI_SANDBOX_BIT(USER_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE) |                        \
+     SRI_SANDBOX_BIT(IPC_NAMESPACE) | SRI_SANDBOX_BIT(PID_NAMESPACE) |                             \
+     SRI_SANDBOX_BIT(PROCESSES) | SRI_SANDBOX_BIT(TCP) | SRI_SANDBOX_BIT(SCOPE))
+
+#define AGAINST_NETWORK (SRI_SANDBOX_BIT(NETWORK_NAMESPACE) | SRI_SANDBOX_BIT(TCP))
+
+/* Filters and Landlock are for who gives up to gain (seccomp(2), landlock_restrict_self(2)). */
+#define ON_NO_NEW_PRIVILEGES                                                                       \
+    (SRI_SANDBOX_BIT(CAPABILITIES) | SRI_SANDBOX_BIT(FILES) | SRI_SANDBOX_BIT(TCP) |               \
+     SRI_SANDBOX_BIT(SCOPE) | SRI_SANDBOX_BIT(CALLS) | SRI_SANDBOX_BIT(NO_NEW_CODE))
+
+/* ---- validity -------------------------------------------------------------------------------- */
+
+/* A string that ends inside of its array and is not empty. */
+static bool is_text(const char *text, size_t size_bytes) {
+    return text[0] != '\0' && memchr(text, '\0', size_bytes) != NULL;
+}
+
+static bool is_path(const char *path) {
+    return is_text(path, SRI_SANDBOX_PATH_BYTES) && path[0] == '/';
+}
+
+static bool is_name(const char *name) {
+    return is_text(name, SRI_SANDBOX_NAME_BYTES) && strchr(name, '=') == NULL;
+}
+
+static bool layers_are_valid(const struct sri_sandbox_policy *policy) {
+    const uint32_t asked = policy->layers_asked;
+    if ((asked & ~SRI_SANDBOX_ALL) != 0 || (policy->layers_required & ~asked) != 0) {
+        return false;
+    }
+    if ((asked & ON_NO_NEW_PRIVILEGES) != 0 && (asked & SRI_SANDBOX_BIT(NO_NEW_PRIVILEGES)) == 0) {
+        return false;
+    }
+    /* Without the list of calls there are other ways to new code. */
+    if ((asked & SRI_SANDBOX_BIT(NO_NEW_CODE)) != 0 && (asked & SRI_SANDBOX_BIT(CALLS)) == 0) {
+        return false;
+    }
+    return policy->network == 0 || (policy->network == 1 && (asked & AGAINST_NETWORK) == 0);
+}
+
+bool sri_sandbox_policy_is_valid(const struct sri_sandbox_policy *policy) {
+    if (policy == NULL || policy->magic != SRI_SANDBOX_MAGIC || policy->reserved != 0 ||
+        policy->umask > 0777 || policy->path_count > SRI_SANDBOX_PATHS_MAX ||
+        policy->name_count > SRI_SANDBOX_NAMES_MAX || policy->fd_count > SRI_SANDBOX_FDS_MAX ||
+        !layers_are_valid(policy) || !is_path(policy->directory)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < policy->path_count; i++) {
+        if (policy->paths[i].may_write > 1 || !is_path(policy->paths[i].name)) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < policy->name_count; i++) {
+        if (!is_name(policy->names[i])) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < policy->fd_count; i++) {
+        if (policy->fds[i] < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- making one ------------------------------------------------------------------------------ */
+
+static void policy_none(struct sri_sandbox_policy *out_policy) {
+    memset(out_policy, 0, sizeof *out_policy);
+    out_policy->magic = SRI_SANDBOX_MAGIC;
+    out_policy->umask = 022;
+    out_policy->directory[0] = '/';
+}
+
+/* Names that say how text and time are written, and where programs are; nothing that a loader or an
+ * allocator listens to, and no secrets. */
+static void policy_strict(struct sri_sandbox_policy *out_policy) {
+    static const char *const names[] = {"LANG", "LC_ALL", "LC_CTYPE", "PATH", "TZ"};
+    policy_none(out_policy);
+    out_policy->layers_asked = SRI_SANDBOX_ALL;
+    out_policy->layers_required = SRI_SANDBOX_ALL & ~BEST_EFFORT;
+    out_policy->umask = 077;
+    out_policy->memory_bytes = SRI_SANDBOX_MEMORY_BYTES;
+    out_policy->file_bytes = SRI_SANDBOX_FILE_BYTES;
+    out_policy->files_max = SRI_SANDBOX_FILES_MAX;
+    out_policy->processes_max = SRI_SANDBOX_PROCESSES_MAX;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        strcpy(out_policy->names[i], names[i]); /* the longest has 8 letters */
+        out_policy->name_count++;
+    }
+}
+
+/* @length bytes of @path, which may go on. */
+static int add_path(struct sri_sandbox_policy *policy, const char *path, size_t length,
+                    bool may_write) {
+    if (length == 0 || path[0] != '/') {
+        return -EINVAL;
+    }
+    if (length >= SRI_SANDBOX_PATH_BYTES) {
+        return SR_E_BOUNDS;
+    }
+    if (policy->path_count == SRI_SANDBOX_PATHS_MAX) {
+        return SR_E_FULL;
+    }
+    struct sri_sandbox_path *added = &policy->paths[policy->path_count++];
+    memcpy(added->name, path, length);
+    added->name[length] = '\0';
+    added->may_write = may_write ? 1 : 0;
+    return 0;
+}
+
+int sri_sandbox_policy_add_path(struct sri_sandbox_policy *policy, const char *path,
+                                bool may_write) {
+    if (!sri_sandbox_policy_is_valid(policy) || path == NULL) {
+        return -EINVAL;
+    }
+    return add_path(policy, path, strlen(path), may_write);
+}
+
+int sri_sandbox_policy_add_name(struct sri_sandbox_policy *policy, const char *name) {
+    if (!sri_sandbox_policy_is_valid(policy) || name == NULL || name[0] == '\0' ||
+        strchr(name, '=') != NULL) {
+        return -EINVAL;
+    }
+    if (strlen(name) >= SRI_SANDBOX_NAME_BYTES) {
+        return SR_E_BOUNDS;
+    }
+    if (policy->name_count == SRI_SANDBOX_NAMES_MAX) {
+        return SR_E_FULL;
+    }
+    strcpy(policy->names[policy->name_count++], name); /* its length has been looked at */
+    return 0;
+}
+
+int sri_sandbox_policy_add_fd(struct sri_sandbox_policy *policy, int fd) {
+    if (!sri_sandbox_policy_is_valid(policy) || fd < 0) {
+        return -EINVAL;
+    }
+    if (policy->fd_count == SRI_SANDBOX_FDS_MAX) {
+        return SR_E_FULL;
+    }
+    policy->fds[policy->fd_count++] = fd;
+    return 0;
+}
+
+/* ---- text ------------------------------------------------------------------------------------ */
+
+static bool is_word(const char *word, size_t length, const char *expected) {
+    return length == strlen(expected) && memcmp(word, expected, length) == 0;
+}
+
+/* What follows @prefix in @word, or NULL if that is not how it begins. */
+static const char *after_prefix(const char *word, size_t length, const char *prefix) {
+    const size_t prefix_length = strlen(prefix);
+    const bool begins = length >= prefix_length && memcmp(word, prefix, prefix_length) == 0;
+    return begins ? word + prefix_length : NULL;
+}
+
+static int take_word(struct sri_sandbox_policy *policy, const char *word, size_t length) {
+    const char *end = word + length;
+    const char *read_only = after_prefix(word, length, "path-ro=");
+    const char *read_write = after_prefix(word, length, "path-rw=");
+    if (read_only != NULL) {
+        return add_path(policy, read_only, (size_t)(end - read_only), false);
+    }
+    if (read_write != NULL) {
+        return add_path(policy, read_write, (size_t)(end - read_write), true);
+    }
+    if (is_word(word, length, "network")) {
+        policy->network = 1;
+        policy->layers_asked &= ~AGAINST_NETWORK;
+        policy->layers_required &= ~AGAINST_NETWORK;
+        return 0;
+    }
+    return is_word(word, length, "strict") ? 0 : -EINVAL;
+}
+
+int sri_sandbox_policy_parse(const char *text, struct sri_sandbox_policy *out_policy,
+                             uint32_t *out_position) {
+    memset(out_policy, 0, sizeof *out_policy);
+    *out_position = 0;
+    if (text == NULL) {
+        return -EINVAL;
+    }
+    struct sri_sandbox_policy policy;
+    if (is_word(text, strlen(text), "none")) {
+        policy_none(out_policy);
+        return 0;
+    }
+    policy_strict(&policy);
+    for (const char *word = text;;) {
+        const size_t length = strcspn(word, ",");
+        const int code = take_word(&policy, word, length);
+        if (code != 0) {
+            *out_position = (uint32_t)(word - text);
+            return code;
+        }
+        if (word[length] == '\0') {
+            break;
+        }
+        word += length + 1;
+    }
+    *out_policy = policy;
+    return 0;
+}
+
+/* ---- environment ----------------------------------------------------------------------------- */
+
+static bool lets_through(const struct sri_sandbox_policy *policy, const char *string) {
+    if (policy->layers_asked == 0) {
+        return true;
+    }
+    for (uint32_t i = 0; i < policy->name_count; i++) {
+        const size_t length = strlen(policy->names[i]);
+        if (strncmp(string, policy->names[i], length) == 0 && string[length] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+int sri_sandbox_environment(const struct sri_sandbox_policy *policy, char *const *environment,
+                            char **out_environment, uint32_t room) {
+    uint32_t count = 0;
+    if (!sri_sandbox_policy_is_valid(policy)) {
+        return -EINVAL;
+    }
+    for (; *environment != NULL; environment++) {
+        if (!lets_through(policy, *environment)) {
+            continue;
+        }
+        if (count + 1 >= room) {
+            return SR_E_FULL;
+        }
+        out_environment[count++] = *environment;
+    }
+    if (room == 0 || count > INT32_MAX) {
+        return SR_E_FULL;
+    }
+    out_environment[count] = NULL;
+    return (int)count;
+}
