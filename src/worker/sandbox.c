@@ -139,7 +139,7 @@ static int enter_layer(const struct sri_sandbox_policy *policy, enum sri_sandbox
     case SRI_SANDBOX_LAYER_COUNT:
         break;
     }
-    SR_CHECK(!"a layer of the list");
+    SR_CHECK(layer < SRI_SANDBOX_LAYER_COUNT);
     return -EINVAL;
 }
 

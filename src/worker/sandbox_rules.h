@@ -85,6 +85,7 @@
     RULE(KILL_THREAD, CALLS, FAILS(EPERM), "kills a thread of another process")                    \
     RULE(KILL_ANY_THREAD, CALLS, FAILS(EPERM), "kills a thread by its number alone")               \
     RULE(QUEUE_SIGNAL, CALLS, FAILS(EPERM), "queues a signal to another process")                  \
+    RULE(QUEUE_TO_THREAD, CALLS, FAILS(EPERM), "queues a signal to a thread of another process")   \
     RULE(KILL_BY_DESCRIPTOR, CALLS, FAILS(EPERM), "kills by a descriptor that it got")             \
     RULE(FCNTL_OWNER, CALLS, FAILS(EPERM), "has a descriptor signal another process")              \
     RULE(IOCTL_OWNER, CALLS, FAILS(EPERM), "has a socket signal another process")                  \
@@ -109,6 +110,7 @@
     RULE(ANONYMOUS_CODE, CALLS, FAILS(EPERM), "maps code that is in no file")                      \
     RULE(WRITABLE_CODE, CALLS, FAILS(EPERM), "maps code that it can write")                        \
     RULE(TURN_INTO_CODE, CALLS, FAILS(EPERM), "makes memory into code")                            \
+    RULE(TURN_WITH_KEY, CALLS, FAILS(EPERM), "makes memory into code by pkey_mprotect(2)")         \
     /* after loading */                                                                            \
     RULE(MAP_CODE, NO_NEW_CODE, FAILS(EPERM), "maps code from a file")                             \
     RULE(LOAD_LIBRARY, NO_NEW_CODE, FAILS(ELIBACC), "loads a library")                             \

@@ -64,6 +64,37 @@ Test(sandbox, reports_of_several_processes_become_one) {
     cr_assert_str_eq(sri_sandbox_layer_text(SRI_SANDBOX_LAYER_COUNT), "none");
 }
 
+/* Seccomp_filters in /proc/self/status, or -1; Linux 5.11. */
+static int count_filters(void) {
+    char line[128];
+    int count = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+        (void)sscanf(line, "Seccomp_filters: %d", &count);
+    }
+    if (status != NULL) {
+        (void)fclose(status);
+    }
+    return count;
+}
+
+/* The result of an act is a small number. */
+static int give_filter_count(void) {
+    return count_filters();
+}
+
+/* What the page says of it: this way a host can see what a worker may only claim. */
+Test(sandbox, the_last_step_shows_as_a_third_filter) {
+    jail_open();
+    const int before = count_filters();
+    struct jail_run run = {.policy = jail_policy("path-ro=/proc"), .act = give_filter_count};
+    cr_assert_eq(jail_run(run), before + 3);
+    run.policy.layers_required &= ~SRI_SANDBOX_BIT(NO_NEW_CODE);
+    run.policy.layers_asked &= ~SRI_SANDBOX_BIT(NO_NEW_CODE);
+    cr_assert_eq(jail_run(run), before + 2);
+    jail_close();
+}
+
 /* ---- refusals -------------------------------------------------------------------------------- */
 
 /* Runs @run where a system call is denied to this process and its children. */
