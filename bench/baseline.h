@@ -27,5 +27,10 @@ extern const struct bench_side bench_baseline_copy_pair;   /* the same, reads li
 extern const struct bench_side bench_baseline_copy_chain;  /* liburing, a chain for each file */
 extern const struct bench_side bench_baseline_copy_calls; /* open(2), read(2), write(2), close(2) */
 extern const struct bench_side bench_baseline_linear;     /* an array, searched */
+extern const struct bench_side bench_baseline_unix_far;   /* send(2), recv(2), another CPU */
+extern const struct bench_side bench_baseline_unix_near;
+
+/* The other process of these two: sends back what comes, @size bytes at a time. */
+int bench_unix_echo(int fd, uint32_t size);
 
 #endif

@@ -190,6 +190,11 @@ extern const struct bench_case bench_case_batch_copy_grown;
 extern const struct bench_case bench_case_batch_copy_nowait;
 extern const struct bench_case bench_case_batch_copy_linked;
 extern const struct bench_case bench_case_batch_copy_linked_nowait;
+extern const struct bench_case bench_case_ipc_rtt_full_64;
+extern const struct bench_case bench_case_ipc_rtt_full_1024;
+extern const struct bench_case bench_case_ipc_rtt_full_65536;
+extern const struct bench_case bench_case_ipc_rtt_full_1048576;
+extern const struct bench_case bench_case_ipc_rtt_full_near;
 
 /* One measured line: a side against another. */
 struct bench_row {

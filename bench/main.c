@@ -2,6 +2,7 @@
 /* safering_bench: the command line. */
 #include "bench.h"
 #include "echo.h"
+#include "ipc.h"
 #include "work.h"
 #include <errno.h>
 #include <stdlib.h>
@@ -48,6 +49,11 @@ static const struct bench_case *const cases[] = {
     &bench_case_batch_copy_nowait,
     &bench_case_batch_copy_linked,
     &bench_case_batch_copy_linked_nowait,
+    &bench_case_ipc_rtt_full_64,
+    &bench_case_ipc_rtt_full_1024,
+    &bench_case_ipc_rtt_full_65536,
+    &bench_case_ipc_rtt_full_1048576,
+    &bench_case_ipc_rtt_full_near,
 };
 
 enum { CASE_COUNT = sizeof(cases) / sizeof(cases[0]) };
@@ -219,6 +225,9 @@ int main(int argc, char **argv) {
 
     if (argc == 3 && strcmp(argv[1], ECHO_CLIENT_OPTION) == 0) {
         return echo_client_main(argv[2]); /* started by the echo cases */
+    }
+    if (argc > 1 && strcmp(argv[1], BENCH_IPC_OPTION) == 0) {
+        return bench_ipc_peer_main(argc, argv); /* started by the ipc cases */
     }
     status = parse(argc, argv, &options);
     if (status != BENCH_OK) {

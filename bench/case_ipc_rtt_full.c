@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ipc.rtt_full: a call into a worker process and its answer, with nothing shared but a socket, one
+ * at a time: the host sleeps in its ring, the worker in a read. On two CPUs, and on one.
+ */
+#include "baseline.h"
+#include "ipc.h"
+#include <safering/safering.h>
+#include <stdlib.h>
+
+/* Long enough on any machine: the worker is lost. */
+#define PATIENCE_NS 60000000000u
+
+struct side {
+    sr_ring *ring;
+    sr_channel *channel;
+    struct bench_ipc_peer peer;
+    uint32_t size;
+    unsigned char *bytes;
+    sr_call_request request;
+    bool answered;
+    int code; /* with which the channel ended, or 1: ready */
+    uint64_t value;
+};
+
+static void on_state(sr_channel *channel, int code, void *ctx) {
+    struct side *self = ctx;
+
+    (void)channel;
+    self->code = code == 0 ? 1 : code;
+}
+
+static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx) {
+    struct side *self = ctx;
+
+    (void)channel;
+    self->answered = true;
+    if (answer->source == SR_ANSWER_METHOD && answer->data_bytes == self->size) {
+        self->value = bench_ipc_value(answer->data, self->size);
+    } else {
+        self->code = SR_E_PROTOCOL;
+    }
+}
+
+static int failed(const char *what, int code) {
+    return bench_complain(BENCH_WRONG, "safering: %s: %s", what, sr_strerror(code));
+}
+
+static void side_close(void *side) {
+    struct side *self = side;
+
+    if (self->channel != NULL) {
+        sr_channel_close(&self->channel);
+    }
+    bench_ipc_stop(&self->peer);
+    sr_ring_destroy(&self->ring);
+    free(self->bytes);
+    free(self);
+}
+
+/* Waits until the worker has said its methods. */
+static int get_ready(struct side *self) {
+    int code = 0;
+
+    while (code >= 0 && self->code == 0) {
+        code = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, NULL);
+    }
+    if (code >= 0 && self->code == 1) {
+        code = sr_channel_method(self->channel, "echo", &self->request.method);
+    }
+    return code < 0 || self->code < 0 ? failed("worker", code < 0 ? code : self->code) : BENCH_OK;
+}
+
+static int open_channel(struct side *self) {
+    sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
+    sr_ring_options ring_options = SR_RING_OPTIONS_INIT;
+    int code;
+
+    ring_options.backend = SR_BACKEND_URING;
+    code = sr_ring_create(&ring_options, &self->ring);
+    if (code != 0) {
+        return bench_complain(BENCH_MISSING, "safering: no ring here: %s", sr_strerror(code));
+    }
+    options.on_state = on_state;
+    options.ctx = self;
+    code = sr_channel_open(self->ring, self->peer.socket, &options, &self->channel);
+    if (code != 0) {
+        return failed("channel", code);
+    }
+    self->peer.socket = -1;
+    return get_ready(self);
+}
+
+static int open_on(const struct bench_setup *setup, uint32_t cpu, void **out_side) {
+    struct side *self = calloc(1, sizeof(*self));
+    int status;
+
+    if (self == NULL) {
+        return bench_complain(BENCH_WRONG, "safering: out of memory");
+    }
+    self->size = setup->size;
+    self->bytes = calloc(1, setup->size + 1u);
+    self->request = SR_CALL_REQUEST_INIT;
+    self->request.data = self->bytes;
+    self->request.data_bytes = setup->size;
+    self->request.on_answer = on_answer;
+    self->request.ctx = self;
+    status = self->bytes != NULL ? bench_ipc_start(BENCH_IPC_WORKER, cpu, setup->size, &self->peer)
+                                 : bench_complain(BENCH_WRONG, "safering: out of memory");
+    if (status == BENCH_OK) {
+        status = open_channel(self);
+    }
+    if (status != BENCH_OK) {
+        side_close(self);
+        return status;
+    }
+    *out_side = self;
+    return BENCH_OK;
+}
+
+static int side_open_far(const struct bench_setup *setup, void **out_side,
+                         struct bench_facts *out_facts) {
+    (void)out_facts;
+    return open_on(setup, 1, out_side);
+}
+
+static int side_open_near(const struct bench_setup *setup, void **out_side,
+                          struct bench_facts *out_facts) {
+    (void)out_facts;
+    return open_on(setup, 0, out_side);
+}
+
+static int side_run(void *side, const struct bench_round *round, struct bench_work *out_work) {
+    struct side *self = side;
+
+    for (uint32_t i = 0; i < round->ops; i++) {
+        bench_ipc_fill(self->bytes, self->size, round->base + i);
+        self->answered = false;
+        int code = sr_channel_call(self->channel, &self->request, NULL);
+        while (code >= 0 && !self->answered) {
+            code = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, NULL);
+        }
+        if (code < 0 || self->code < 0) {
+            return failed("call", code < 0 ? code : self->code);
+        }
+        out_work->checksum += self->value;
+        out_work->ops++;
+    }
+    return BENCH_OK;
+}
+
+static const struct bench_side far = {"safering", side_open_far, side_run, side_close, 1};
+static const struct bench_side near = {"safering", side_open_near, side_run, side_close, 1};
+
+#define CASE_FAR(suffix, bytes, ops)                                                               \
+    const struct bench_case bench_case_ipc_rtt_full_##suffix = {                                   \
+        .name = "ipc.rtt_full",                                                                    \
+        .question = "a call into a worker on another CPU and its answer, against the bare socket", \
+        .size = bytes,                                                                             \
+        .round_ops = ops,                                                                          \
+        .cpus = 2,                                                                                 \
+        .ours = &far,                                                                              \
+        .baseline = &bench_baseline_unix_far,                                                      \
+        .expect = bench_ipc_expect,                                                                \
+    }
+
+CASE_FAR(64, 64, 256);
+CASE_FAR(1024, 1024, 256);
+CASE_FAR(65536, 65536, 128);
+CASE_FAR(1048576, 1048576, 16);
+
+const struct bench_case bench_case_ipc_rtt_full_near = {
+    .name = "ipc.rtt_full_one_cpu",
+    .question = "the same with host and worker on one CPU",
+    .size = 64,
+    .round_ops = 512,
+    .ours = &near,
+    .baseline = &bench_baseline_unix_near,
+    .expect = bench_ipc_expect,
+};
