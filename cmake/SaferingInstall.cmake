@@ -6,6 +6,8 @@ install(TARGETS safering safering_worker EXPORT safering-targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(TARGETS safering_static safering_worker_static EXPORT safering-targets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS safering-launcher
+        RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/safering)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/safering
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h")

@@ -43,6 +43,11 @@ for file in "$libdir/libsafering.so" "$libdir/libsafering.so.0" "$libdir/libsafe
     "$prefix/include/safering/safering.h" "$libdir/cmake/safering/safering-config.cmake"; do
     [ -e "$file" ] || fail "not installed: $file"
 done
+launcher=$prefix/libexec/safering/safering-launcher
+[ -x "$launcher" ] || fail "not installed: $launcher"
+if readelf -d "$launcher" | grep NEEDED | grep -v 'libc\.so' | grep -q .; then
+    fail "the launcher needs more than the C library"
+fi
 if grep -rq "$(dirname "$build")" "$prefix/include" "$libdir/pkgconfig" "$libdir/cmake"; then
     fail "an installed file names the build or the source folder"
 fi
