@@ -35,17 +35,17 @@ int sri_process_signal(int pidfd, int signal) {
     return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0 ? 0 : -errno;
 }
 
-static uint64_t now_ns(void) {
+uint64_t sri_process_now_ns(void) {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 bool sri_process_can_read(int fd, uint64_t timeout_ns) {
-    const uint64_t begin = now_ns();
+    const uint64_t begin = sri_process_now_ns();
     struct pollfd one = {.fd = fd, .events = POLLIN};
     for (;;) {
-        const uint64_t passed = now_ns() - begin;
+        const uint64_t passed = sri_process_now_ns() - begin;
         const uint64_t left = passed < timeout_ns ? timeout_ns - passed : 0;
         const struct timespec time = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
         const int count = ppoll(&one, 1, &time, NULL);

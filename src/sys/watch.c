@@ -17,17 +17,16 @@ void sri_watch_add(struct sri_watch *watch, int fd, uint32_t flags) {
                                           ((flags & SRI_WATCH_WRITE) != 0 ? POLLOUT : 0))};
 }
 
-void sri_watch_wait(struct sri_watch *watch) {
+bool sri_watch_wait(struct sri_watch *watch, int timeout_ms) {
     int count = 0;
     do {
-        count = poll(watch->fds, watch->count, -1);
+        count = poll(watch->fds, watch->count, timeout_ms);
     } while (count < 0 && errno == EINTR);
-    SR_CHECK(count > 0 || errno == ENOMEM);
-    if (count < 0) {
-        for (uint32_t i = 0; i < watch->count; i++) {
-            watch->fds[i].revents = 0; /* not filled in */
-        }
+    SR_CHECK(count >= 0 || errno == ENOMEM);
+    for (uint32_t i = 0; i < watch->count && count < 0; i++) {
+        watch->fds[i].revents = 0; /* not filled in */
     }
+    return count > 0;
 }
 
 uint32_t sri_watch_answer(const struct sri_watch *watch, uint32_t index) {

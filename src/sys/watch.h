@@ -7,6 +7,7 @@
 #define SAFERING_SYS_WATCH_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SRI_WATCH_MAX 4200u
@@ -25,8 +26,8 @@ struct sri_watch {
 void sri_watch_clear(struct sri_watch *watch);
 /* At most SRI_WATCH_MAX. */
 void sri_watch_add(struct sri_watch *watch, int fd, uint32_t flags);
-/* Until one of them has an answer, however long that takes. */
-void sri_watch_wait(struct sri_watch *watch);
+/* Until one of them has an answer: true; or false, after this time (-1: however long it takes). */
+bool sri_watch_wait(struct sri_watch *watch, int timeout_ms);
 /* enum sri_watch_flag of the descriptor that was added as number @index. */
 uint32_t sri_watch_answer(const struct sri_watch *watch, uint32_t index);
 

@@ -43,7 +43,8 @@ struct sri_launch_state {
     bool is_host_gone;
     bool is_host_deaf; /* the socket is full */
     bool owes_answer;
-    bool has_orphans; /* perhaps: a look is due */
+    bool has_orphans;        /* perhaps: a look is due */
+    uint64_t orphans_due_ns; /* at the latest; 0: nobody has looked at the clock yet */
     struct sri_launch_event answer;
     uint32_t worker_count;
     uint32_t worker_end; /* entries from here on were never used */

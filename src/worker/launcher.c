@@ -22,7 +22,9 @@
 #include "worker/requests.h"
 #include "worker/start.h"
 
-#define EXIT_NOT_READY 3
+#define EXIT_NOT_READY    3
+#define QUIET_MS          10
+#define ORPHANS_LATEST_NS UINT64_C(200000000)
 
 static struct sri_launch_state state = {
     .host_fd = SRI_LAUNCH_SOCKET_FD, .host_pidfd = SRI_LAUNCH_HOST_FD, .self_pidfd = -1};
@@ -69,12 +71,28 @@ static void look(void) {
     }
 }
 
+/* A look for orphans is a walk over /proc: it waits for a quiet moment, but not for long. */
+static void wait_and_look_for_orphans(void) {
+    const bool is_quiet = !sri_watch_wait(&watch, state.has_orphans ? QUIET_MS : -1);
+    if (!state.has_orphans) {
+        state.orphans_due_ns = 0;
+        return;
+    }
+    const uint64_t now = sri_process_now_ns();
+    if (state.orphans_due_ns == 0) {
+        state.orphans_due_ns = now + ORPHANS_LATEST_NS;
+    }
+    if (is_quiet || now >= state.orphans_due_ns) {
+        state.orphans_due_ns = 0;
+        sri_ended_look_for_orphans(&state);
+    }
+}
+
 static void serve(void) {
     while (!state.is_host_gone) {
         sri_report_send_owed(&state);
-        sri_ended_look_for_orphans(&state); /* after the words: it costs a walk over /proc */
         watch_all();
-        sri_watch_wait(&watch);
+        wait_and_look_for_orphans();
         look();
     }
 }

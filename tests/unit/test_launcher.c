@@ -553,6 +553,19 @@ CASE(launcher_lost, a_killed_keeper_takes_all_with_it, set_up, tear_down) {
     lost_when_killed(launcher->keeper, 0);
 }
 
+/* Nobody is left to kill anything then but the kernel. */
+CASE(launcher_lost, a_worker_does_not_outlive_launcher_and_keeper, set_up, tear_down) {
+    launch_start(launcher, 1, "wait", "", tell.in, 0);
+    (void)launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
+    cr_assert_str_eq(launch_pipe_line(&tell), "here\n");
+    cr_assert_eq(kill(launcher->launcher, SIGSTOP), 0);
+    cr_assert_eq(kill(launcher->keeper, SIGKILL), 0);
+    cr_assert_eq(kill(launcher->launcher, SIGKILL), 0);
+    (void)launch_expect(launcher, SRI_LAUNCH_LOST, 0);
+    expect_end(1, SRI_LAUNCH_END_LOST, 0);
+    cr_assert(launch_pipe_ends(&tell), "the worker is still there");
+}
+
 CASE(launcher_lost, starts_that_nobody_answered_have_failed, set_up, tear_down) {
     const char *const arguments[] = {"worker", "wait", NULL};
     const struct sri_launch_plan plan = plan_of(arguments);
