@@ -70,6 +70,15 @@ static void tell_fds(void) {
     (void)closedir(directory);
 }
 
+static void tell_inodes(void) {
+    struct stat status;
+    for (int fd = 0; fd < 64; fd++) {
+        if (fstat(fd, &status) == 0) {
+            dprintf(TELL_FD, "%d is %llu\n", fd, (unsigned long long)status.st_ino);
+        }
+    }
+}
+
 static void tell_status(const char *field) {
     char line[512];
     FILE *status = fopen("/proc/self/status", "re");
@@ -165,11 +174,18 @@ int main(int argc, char **argv) {
         wait_for_ever();
     } else if (strcmp(what, "fds") == 0) {
         tell_fds();
+    } else if (strcmp(what, "inodes") == 0) {
+        tell_inodes();
     } else if (strcmp(what, "self") == 0) {
         tell_self();
     } else if (strcmp(what, "strings") == 0) {
         tell_strings(argv);
         tell_strings(environ);
+    } else if (strcmp(what, "group") == 0) {
+        if (fork() == 0) {
+            dprintf(TELL_FD, "child\n");
+        }
+        wait_for_ever();
     } else if (strcmp(what, "descendants") == 0) {
         have_descendants();
         wait_for_ever();

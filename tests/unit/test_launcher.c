@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <safering/error.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -196,25 +198,57 @@ CASE(launcher_gives, exactly_the_descriptors_of_the_plan, set_up, tear_down) {
     cr_assert_eq(close(other), 0);
 }
 
-/* Numbers that the launcher itself uses for its socket, for what it received, for its channels. */
-CASE(launcher_gives, descriptors_whose_numbers_are_in_use, set_up, tear_down) {
-    const char *const arguments[] = {"worker", "fds", NULL};
-    struct sri_launch_plan plan = plan_of(arguments);
-    int other = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    for (uint32_t number = 20; number > 0; number--) {
-        if (number - 1 != LAUNCH_TELL_FD) {
-            plan.fds[plan.fd_count++] = (struct sri_launch_fd){other, number - 1};
+/* ---- numbers that are in use: for the socket, what was received, the channels ---- */
+
+#define CROWD 20u
+
+/* Descriptors for all numbers from @first to CROWD - 1 in descending order, each a pipe of its own,
+ * but for the one that tells. */
+static void add_crowd(struct sri_launch_plan *plan, struct launch_pipe *pipes, uint32_t first) {
+    for (uint32_t number = CROWD; number-- > first;) {
+        pipes[number] = launch_pipe_open();
+        if (number != LAUNCH_TELL_FD) {
+            plan->fds[plan->fd_count++] = (struct sri_launch_fd){pipes[number].in, number};
         }
     }
-    const char *told = told_by(&plan);
-    for (uint32_t number = 0; number < 20; number++) {
-        char line[32];
-        (void)snprintf(line, sizeof line, "%u -", number);
+}
+
+static void drop_crowd(struct launch_pipe *pipes, uint32_t first) {
+    for (uint32_t number = first; number < CROWD; number++) {
+        launch_pipe_close(&pipes[number]);
+    }
+}
+
+static void check_crowd(const struct launch_pipe *pipes, uint32_t first, const char *told) {
+    for (uint32_t number = first; number < CROWD; number++) {
+        char line[64];
+        struct stat status;
+        cr_assert_eq(fstat(number == LAUNCH_TELL_FD ? tell.out : pipes[number].in, &status), 0);
+        (void)snprintf(line, sizeof line, "%u is %llu", number, (unsigned long long)status.st_ino);
         expect_line(told, line);
     }
-    cr_assert_null(strstr(told, "20 "));
-    cr_assert_null(strstr(told, "/dev/null"));
-    cr_assert_eq(close(other), 0);
+    cr_assert_null(strstr(told, "20 is"));
+}
+
+CASE(launcher_gives, descriptors_whose_numbers_are_in_use, set_up, tear_down) {
+    const char *const arguments[] = {"worker", "inodes", NULL};
+    struct launch_pipe pipes[CROWD];
+    struct sri_launch_plan plan = plan_of(arguments);
+    add_crowd(&plan, pipes, 0);
+    check_crowd(pipes, 0, told_by(&plan));
+    drop_crowd(pipes, 0);
+}
+
+CASE(launcher_gives, a_program_whose_descriptor_has_a_number_that_is_in_use, set_up, tear_down) {
+    const char *const arguments[] = {"worker", "inodes", NULL};
+    struct launch_pipe pipes[CROWD];
+    struct sri_launch_plan plan = plan_of(arguments);
+    plan.path = NULL;
+    plan.program_fd = open(launch_worker_path(), O_RDONLY | O_CLOEXEC);
+    add_crowd(&plan, pipes, 3);
+    check_crowd(pipes, 3, told_by(&plan));
+    drop_crowd(pipes, 3);
+    cr_assert_eq(close(plan.program_fd), 0);
 }
 
 CASE(launcher_gives, exactly_the_arguments_and_variables_of_the_plan, set_up, tear_down) {
@@ -378,6 +412,18 @@ CASE(launcher_fails, a_start_in_a_pid_namespace_with_its_step_and_code, set_up_p
     starts_that_fail(launch_pid_namespace());
 }
 
+/* The failure must be told over the channel, not over what now has the channel's number. */
+CASE(launcher_fails, a_start_whose_descriptors_have_the_numbers_of_the_channels, set_up,
+     tear_down) {
+    const char *const arguments[] = {"worker", "exit", "0", NULL};
+    struct launch_pipe pipes[CROWD];
+    struct sri_launch_plan plan = plan_of(arguments);
+    plan.path = "/nowhere/worker";
+    add_crowd(&plan, pipes, 0);
+    expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -ENOENT);
+    drop_crowd(pipes, 0);
+}
+
 CASE(launcher_fails, plans_that_make_no_sense_before_they_are_sent, set_up, tear_down) {
     const char *const arguments[] = {"worker", NULL};
     const char *const bad[] = {"NO EQUALS", NULL};
@@ -493,6 +539,20 @@ CASE(launcher_leaves, no_descendant_of_a_worker_that_left, set_up, tear_down) {
 
 CASE(launcher_leaves, no_descendant_in_a_pid_namespace, set_up_pid_namespace, tear_down) {
     descendants_end_with(launch_pid_namespace(), "descendants");
+}
+
+/* A launcher that is stopped when the end has been told kills nobody any more. */
+CASE(launcher_leaves, no_process_of_the_group_when_the_end_is_told, set_up, tear_down) {
+    launch_start(launcher, 1, "group", "", tell.in, 0);
+    (void)launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
+    cr_assert_str_eq(launch_pipe_line(&tell), "child\n");
+    check_code(sri_launcher_kill(launcher, 1, SIGKILL, NULL), 0);
+    (void)launch_expect(launcher, SRI_LAUNCH_KILLED, 1);
+    expect_end(1, SRI_LAUNCH_END_SIGNAL, SIGKILL);
+    cr_assert_eq(kill(launcher->launcher, SIGSTOP), 0);
+    const bool is_gone = launch_pipe_ends(&tell);
+    cr_assert_eq(kill(launcher->launcher, SIGCONT), 0); /* before anything fails: it would stay */
+    cr_assert(is_gone, "a process of the group is still there");
 }
 
 CASE(launcher_leaves, the_descendants_of_workers_that_live, set_up, tear_down) {
@@ -785,23 +845,31 @@ CASE(launcher_many, workers_at_once_are_kept_apart, set_up, tear_down) {
     cr_assert(launch_pipe_ends(&tell));
 }
 
-/* The socket holds fewer events than this: the rest must wait in the launcher. */
+static bool can_send(int fd, int timeout_ms) {
+    struct pollfd one = {.fd = fd, .events = POLLOUT};
+    return poll(&one, 1, timeout_ms) == 1;
+}
+
+/* The socket holds fewer events than this: the rest must wait in the launcher, which reads no
+ * further request meanwhile, so that in the end the host cannot send either. */
 CASE(launcher_many, events_wait_for_a_host_that_does_not_read, set_up, tear_down) {
     const char *const arguments[] = {"worker", "exit", "6", NULL};
-    struct sri_launch_plan plan = plan_of(arguments);
+    const struct sri_launch_plan plan = plan_of(arguments);
     const uint32_t fd_count = launch_fd_count(launcher->launcher);
     uint32_t started = 0;
     uint32_t ended = 0;
     uint32_t taken = 0;
-    while (taken < 2000) {
+    while (taken < SRI_LAUNCH_WORKERS_MAX) {
         const int code = sri_launcher_start(launcher, taken + 1, &plan, NULL);
-        if (code == SR_E_FULL) {
-            break;
+        taken += code == 0;
+        if (code != 0) {
+            check_code(code, SR_E_FULL);
+            if (!can_send(sri_launcher_fd(launcher), 300)) {
+                break;
+            }
         }
-        check_code(code, 0);
-        taken++;
     }
-    cr_assert(taken > 100);
+    cr_assert(taken > 100 && taken < SRI_LAUNCH_WORKERS_MAX, "%u", taken);
     while (ended < taken) {
         const struct sri_launch_event event = launch_next(launcher, NULL);
         started += event.header.kind == SRI_LAUNCH_STARTED;
@@ -812,4 +880,13 @@ CASE(launcher_many, events_wait_for_a_host_that_does_not_read, set_up, tear_down
     }
     cr_assert_eq(started, taken);
     cr_assert(launch_fd_count_becomes(launcher->launcher, fd_count));
+}
+
+/* As many as a launcher takes, and one more. */
+CASE(launcher_many, workers_than_the_table_holds_are_refused, set_up, tear_down) {
+    const char *const arguments[] = {"worker", "wait", NULL};
+    const struct sri_launch_plan plan = plan_of(arguments);
+    launcher->worker_count = SRI_LAUNCH_WORKERS_MAX;
+    check_code(sri_launcher_start(launcher, 1, &plan, NULL), SR_E_FULL);
+    launcher->worker_count = 0;
 }
