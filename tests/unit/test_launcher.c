@@ -864,11 +864,12 @@ CASE(launcher_many, events_wait_for_a_host_that_does_not_read, set_up, tear_down
         taken += code == 0;
         if (code != 0) {
             check_code(code, SR_E_FULL);
-            if (!can_send(sri_launcher_fd(launcher), 300)) {
+            if (!can_send(sri_launcher_fd(launcher), 2000)) {
                 break;
             }
         }
     }
+    fprintf(stderr, "%u workers before the launcher stopped to read\n", taken);
     cr_assert(taken > 100 && taken < SRI_LAUNCH_WORKERS_MAX, "%u", taken);
     while (ended < taken) {
         const struct sri_launch_event event = launch_next(launcher, NULL);
