@@ -738,6 +738,28 @@ Test(launcher_host, whose_spawning_thread_has_ended_goes_on) {
     tear_down();
 }
 
+/* Then socket, pidfd and pipe have the numbers that the launcher wants to give. */
+Test(launcher_host, without_standard_descriptors_is_served) {
+    int status = 0;
+    const pid_t host = fork();
+    if (host == 0) {
+        (void)close(0);
+        (void)close(1);
+        (void)close(2);
+        launcher = launch_open();
+        tell = launch_pipe_open();
+        launch_start(launcher, 1, "fds", "", tell.in, 0);
+        (void)launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
+        (void)launch_expect(launcher, SRI_LAUNCH_EXITED, 1);
+        const bool is_right =
+            strcmp(launch_pipe_all(&tell), "0 /dev/null\n1 /dev/null\n2 /dev/null\n5 -\n") == 0;
+        launch_close(&launcher);
+        _exit(is_right ? 0 : 1);
+    }
+    cr_assert_eq(waitpid(host, &status, 0), host);
+    cr_assert_eq(status, 0);
+}
+
 Test(launcher_host, at_its_limit_of_descriptors_gets_a_code_and_keeps_nothing) {
     static struct baseline before;
     struct rlimit limit;
@@ -782,7 +804,7 @@ Test(launcher_host, without_a_launcher_gets_a_code_and_keeps_nothing) {
     check_code(sri_launcher_create(&options, &launcher), -EACCES);
     options.path = "/bin/true"; /* ends without a word */
     check_code(sri_launcher_create(&options, &launcher), SR_E_PEER_DIED);
-    options.path = "/usr/bin/yes"; /* talks, but not over the socket */
+    options.path = launch_worker_path(); /* lives, and says nothing */
     check_code(sri_launcher_create(&options, &launcher), SR_E_TIMEOUT);
     cr_assert_null(launcher);
     const char *difference = baseline_difference(&before);
