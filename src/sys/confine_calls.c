@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -362,6 +363,17 @@ static int filter_end(struct filter *filter) {
     return filter->code;
 }
 
+/* Readable memory that is code without anybody asking: a flag that a program inherits from the one
+ * that started it (setarch -X), and that no filter of protections sees. */
+static int unset_implied_code(void) {
+    const int now = personality(0xffffffff);
+    if (now < 0) {
+        return -errno;
+    }
+    const unsigned long without = (unsigned long)now & ~(unsigned long)READ_IMPLIES_EXEC;
+    return (now & READ_IMPLIES_EXEC) == 0 || personality(without) >= 0 ? 0 : -errno;
+}
+
 /* A filter that was there before can make any call look as if it had worked, so one that is
  * forbidden now is tried. */
 static int probe(enum sri_confine_stage stage) {
@@ -376,8 +388,7 @@ static int probe(enum sri_confine_stage stage) {
 }
 
 int sri_confine_calls(const struct sri_confine_calls *calls) {
-    /* The gate is the last to close: it lets the loading of rules through, but rules need not let
-     * through the loading of the gate. */
+    /* The gate comes first: it lets the loading of the rules through, whatever these say. */
     struct filter rules = filter_begin(SCMP_ACT_ERRNO(EPERM));
     fill_rules(&rules, calls);
     if (calls->stage == SRI_CONFINE_SERVING) {
@@ -386,6 +397,9 @@ int sri_confine_calls(const struct sri_confine_calls *calls) {
     }
     struct filter gate = filter_begin(SCMP_ACT_KILL_PROCESS);
     fill_gate(&gate);
+    if (gate.code == 0) {
+        gate.code = unset_implied_code();
+    }
     const int gate_code = filter_end(&gate);
     if (gate_code != 0) {
         rules.code = gate_code;

@@ -19,6 +19,7 @@
     RULE(SURPLUS_DESCRIPTOR, DESCRIPTORS, FAILS(EBADF), "writes to a descriptor of the host")      \
     RULE(STANDARD_INPUT, DESCRIPTORS, FAILS(ENODATA), "reads the host's standard input")           \
     RULE(IGNORED_SIGNAL, SURROUNDINGS, DIES(SIGTERM), "survives a signal that the host ignores")   \
+    RULE(BLOCKED_SIGNAL, SURROUNDINGS, DIES(SIGUSR1), "holds back a signal that the host blocks")  \
     RULE(HOST_DIRECTORY, SURROUNDINGS, FAILS(ENOENT), "opens a relative path where the host was")  \
     RULE(OPEN_UMASK, SURROUNDINGS, FAILS(EPERM), "makes a file that others can read")              \
     /* limits */                                                                                   \

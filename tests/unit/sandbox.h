@@ -58,6 +58,7 @@ struct jail_scene {
     int victim_fd;
     int victim_door; /* it ends when this is closed */
     int secret;      /* a descriptor that is not the sandbox's */
+    int secret_high; /* the same under a high number */
     int input[2];    /* becomes standard input */
     int listener;    /* on 127.0.0.1 */
     struct sockaddr_in address;
@@ -159,7 +160,8 @@ static void jail_open(void) {
     jail_make_listeners();
     jail_start_victim();
     scene.secret = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    cr_assert(scene.secret >= 0);
+    scene.secret_high = fcntl(scene.secret, F_DUPFD_CLOEXEC, 500);
+    cr_assert(scene.secret >= 0 && scene.secret_high >= 500);
     cr_assert_eq(pipe2(scene.input, O_CLOEXEC), 0);
     scene.segment = shmget(IPC_PRIVATE, 4096, 0600);
 }
@@ -226,9 +228,12 @@ static void jail_enter(const struct jail_run *run, enum sri_sandbox_step step) {
 static void jail_prepare(struct jail_run *run) {
     static const struct sigaction ignored = {.sa_handler = SIG_IGN};
     char path[128];
-    const int fds[] = {STDERR_FILENO};
+    sigset_t blocked;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)sigaction(SIGTERM, &ignored, NULL);
+    (void)sigemptyset(&blocked);
+    (void)sigaddset(&blocked, SIGUSR1);
+    (void)sigprocmask(SIG_BLOCK, &blocked, NULL);
     (void)umask(0);
     if (run->is_nobody && geteuid() == 0) {
         if (setresgid(JAIL_NOBODY, JAIL_NOBODY, JAIL_NOBODY) != 0 ||
@@ -255,7 +260,7 @@ static void jail_prepare(struct jail_run *run) {
     if (run->is_free) {
         return;
     }
-    if (sri_sandbox_policy_add_fd(&run->policy, fds[0]) != 0 ||
+    if (sri_sandbox_policy_add_fd(&run->policy, STDERR_FILENO) != 0 ||
         sri_sandbox_policy_add_fd(&run->policy, scene.file) != 0 ||
         sri_sandbox_policy_add_fd(&run->policy, scene.module) != 0 ||
         sri_sandbox_policy_add_fd(&run->policy, scene.tcp_socket) != 0 ||

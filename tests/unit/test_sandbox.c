@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sys/personality.h>
 
 /* ---- reports --------------------------------------------------------------------------------- */
 
@@ -209,6 +210,28 @@ Test(sandbox, an_unknown_step_is_refused) {
     cr_assert_eq(sri_sandbox_enter(&policy, SRI_SANDBOX_STEP_COUNT, &report), -EINVAL);
     cr_assert_eq(sri_sandbox_enter(&policy, (enum sri_sandbox_step) - 1, &report), -EINVAL);
     cr_assert_eq(sri_sandbox_enter(&policy, SRI_SANDBOX_BEFORE_LOAD, NULL), -EINVAL);
+}
+
+/* ---- what it was before ---------------------------------------------------------------------- */
+
+/* As a program that setarch -X started. */
+static int enter_with_implied_code(void) {
+    struct sri_sandbox_report report;
+    struct sri_sandbox_policy policy = jail_strict();
+    jail_keep_layers(&policy, SRI_SANDBOX_BIT(CALLS));
+    sri_sandbox_report_init(&report);
+    if (personality(READ_IMPLIES_EXEC) < 0 ||
+        sri_sandbox_enter(&policy, SRI_SANDBOX_BEFORE_LOAD, &report) != 0) {
+        return EBADE;
+    }
+    return (personality(0xffffffff) & READ_IMPLIES_EXEC) == 0 ? 0 : EPERM;
+}
+
+Test(sandbox, memory_that_is_code_by_inheritance_ends_with_the_first_filter) {
+    jail_open();
+    const struct jail_run run = {.is_free = true, .act = enter_with_implied_code};
+    cr_assert_eq(jail_run(run), 0);
+    jail_close();
 }
 
 /* ---- threads --------------------------------------------------------------------------------- */

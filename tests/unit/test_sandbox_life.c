@@ -141,7 +141,7 @@ static int use_descriptors(void) {
     NEEDS(recv(ends[1], bytes, sizeof bytes, 0) == 4 && memcmp(bytes, "ping", 4) == 0);
     NEEDS(fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0 && fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0);
     NEEDS(isatty(wakeup) == 0 && errno == ENOTTY);
-    NEEDS(dprintf(STDERR_FILENO, "%s", "") == 0);
+    NEEDS(dprintf(STDERR_FILENO, "from the sandbox\n") == 17);
     NEEDS(close(wakeup) == 0 && close(timer) == 0 && close(poller) == 0);
     NEEDS(close(ends[0]) == 0 && close(ends[1]) == 0);
     return 0;

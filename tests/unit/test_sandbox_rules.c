@@ -33,6 +33,9 @@ __attribute__((constructor)) static void become(void) {
     if (role != NULL && strcmp(role, "who") == 0) {
         _exit(geteuid() == 0 ? 0 : EPERM);
     }
+    if (role != NULL && strcmp(role, "secret") == 0) {
+        _exit(getenv("SAFERING_SANDBOX_SECRET") != NULL ? 0 : EPERM);
+    }
     if (role != NULL) {
         _exit(0);
     }
@@ -74,8 +77,10 @@ static int find_victim(void) {
 
 /* ---- what is inherited ----------------------------------------------------------------------- */
 
+/* One number lies below, the other above of what stays open. */
 static int write_secret(void) {
-    return CODE_OF(write(scene.secret, "x", 1));
+    const bool is_low = write(scene.secret, "x", 1) == 1;
+    return is_low ? 0 : CODE_OF(write(scene.secret_high, "x", 1));
 }
 
 static int read_input(void) {
@@ -86,6 +91,10 @@ static int read_input(void) {
 
 static int survive_signal(void) {
     return CODE_OF(raise(SIGTERM));
+}
+
+static int hold_signal_back(void) {
+    return CODE_OF(raise(SIGUSR1));
 }
 
 static int open_relative(void) {
@@ -136,7 +145,7 @@ static int use_time(void) {
     struct timespec used;
     do {
         (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-    } while (used.tv_sec < 2);
+    } while (used.tv_sec < 1 || used.tv_nsec < 300000000);
     return 0;
 }
 
@@ -629,6 +638,7 @@ static const struct violator {
     WHEN(SURPLUS_DESCRIPTOR, write_secret, 0),
     WHEN(STANDARD_INPUT, read_input, 0),
     WHEN(IGNORED_SIGNAL, survive_signal, 0),
+    WHEN(BLOCKED_SIGNAL, hold_signal_back, 0),
     WHEN(HOST_DIRECTORY, open_relative, 0),
     WHEN(OPEN_UMASK, make_open_file, 0),
     WHEN(MANY_PROCESSES, fork_many, AS_NOBODY),
@@ -779,13 +789,15 @@ static int run_alone(const struct rule *rule, const struct violator *violator) {
     return jail_run(run);
 }
 
-/* A network namespace takes longer to make and to end than all the rest; the rules of namespaces do
- * not do without. */
+/* Namespaces take longer to make and to end than all the rest, and stop what they stop in their own
+ * rules. */
 static int run_with_all(const struct rule *rule, const struct violator *violator) {
     struct jail_run run = {.policy = policy_for(violator), .act = violator->act};
     run.is_nobody = (violator->flags & AS_NOBODY) != 0;
-    if (rule->layer > SRI_SANDBOX_PID_NAMESPACE) {
-        run.policy.layers_asked &= ~SRI_SANDBOX_BIT(NETWORK_NAMESPACE);
+    if (rule->layer > SRI_SANDBOX_PROCESSES) {
+        run.policy.layers_asked &=
+            ~(SRI_SANDBOX_BIT(USER_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE) |
+              SRI_SANDBOX_BIT(IPC_NAMESPACE) | SRI_SANDBOX_BIT(PID_NAMESPACE));
     }
     return jail_run(run);
 }
@@ -923,4 +935,34 @@ Test(sandbox_rules, every_rule_has_a_violator_and_every_layer_a_rule) {
         layers |= UINT32_C(1) << rules[i].layer;
     }
     cr_assert_eq(layers, SRI_SANDBOX_ALL);
+}
+
+/* ---- the environment ------------------------------------------------------------------------- */
+
+#define NAMES_MAX 1024
+
+static bool is_environment_kept;
+
+static int look_for_secret(void) {
+    static char *kept[NAMES_MAX];
+    char *const arguments[] = {(char *)"role", NULL};
+    struct sri_sandbox_policy policy = jail_strict();
+    if (setenv("SAFERING_SANDBOX_SECRET", "x", 1) != 0 ||
+        setenv("SAFERING_SANDBOX_ROLE", "secret", 1) != 0 ||
+        sri_sandbox_policy_add_name(&policy, "SAFERING_SANDBOX_ROLE") != 0 ||
+        sri_sandbox_environment(&policy, environ, kept, NAMES_MAX) < 1) {
+        return EBADE;
+    }
+    (void)execve("/proc/self/exe", arguments, is_environment_kept ? environ : kept);
+    return errno;
+}
+
+Test(sandbox_rules, a_secret_of_the_environment_does_not_reach_the_program) {
+    jail_open();
+    const struct jail_run run = {.is_free = true, .act = look_for_secret};
+    is_environment_kept = true;
+    cr_assert_eq(jail_run(run), 0, "the control");
+    is_environment_kept = false;
+    cr_assert_eq(jail_run(run), EPERM);
+    jail_close();
 }
