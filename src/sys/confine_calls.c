@@ -212,8 +212,7 @@ static void rules_for_signals(struct filter *filter) {
     ALLOW_IF(filter, rt_tgsigqueueinfo, IS(0, self));
 }
 
-/* @filter: code only from files, if at all; and never writable. A process with READ_IMPLIES_EXEC
- * has code that no flag shows (personality(2)). */
+/* Code comes from files, if at all, and is not writable. */
 static void rules_for_code(struct filter *filter, enum sri_confine_stage stage) {
     ALLOW_IF(filter, mmap, BITS(2, PROT_EXEC, 0));
     ALLOW_IF(filter, mprotect, BITS(2, PROT_EXEC, 0));

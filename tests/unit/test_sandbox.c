@@ -107,7 +107,7 @@ static int run_denied(const struct jail_run *run, unsigned int call, int code) {
     return jail_run(*run);
 }
 
-static int open_without_and_with(void) {
+static int open_inside(void) {
     char path[128];
     (void)snprintf(path, sizeof path, "%s/file.txt", scene.read_only);
     return open(path, O_RDONLY) >= 0 ? 0 : errno;
@@ -129,7 +129,7 @@ Test(sandbox, a_required_layer_that_is_refused_is_named) {
 
 Test(sandbox, without_landlock_and_without_paths_nothing_is_opened) {
     jail_open();
-    struct jail_run run = {.policy = jail_policy("strict"), .act = open_without_and_with};
+    struct jail_run run = {.policy = jail_policy("strict"), .act = open_inside};
     run.policy.layers_required &= ~SRI_SANDBOX_BIT(FILES);
     cr_assert_eq(run_denied(&run, SYS_landlock_create_ruleset, EOPNOTSUPP), EACCES);
     cr_assert_eq(state_of(SRI_SANDBOX_FILES), SRI_SANDBOX_REFUSED);
@@ -139,7 +139,7 @@ Test(sandbox, without_landlock_and_without_paths_nothing_is_opened) {
 
 Test(sandbox, namespaces_that_are_not_permitted_are_done_without_unless_required) {
     jail_open();
-    struct jail_run run = {.policy = jail_strict(), .act = open_without_and_with};
+    struct jail_run run = {.policy = jail_strict(), .is_nobody = true, .act = open_inside};
     cr_assert_eq(run_denied(&run, SYS_unshare, EPERM), 0);
     cr_assert_eq(jail_shared->code, 0);
     for (uint32_t i = SRI_SANDBOX_USER_NAMESPACE; i <= SRI_SANDBOX_PID_NAMESPACE; i++) {
@@ -148,6 +148,7 @@ Test(sandbox, namespaces_that_are_not_permitted_are_done_without_unless_required
     }
     /* Else all that the user runs elsewhere would count. */
     cr_assert_eq(state_of(SRI_SANDBOX_PROCESSES), SRI_SANDBOX_REFUSED);
+    cr_assert_eq(jail_shared->report.layers[SRI_SANDBOX_PROCESSES].code, -EUSERS);
     run.policy.layers_required |= SRI_SANDBOX_BIT(IPC_NAMESPACE);
     cr_assert_eq(jail_run(run), JAIL_NOT_ENTERED);
     cr_assert_eq(jail_shared->report.failed_layer, SRI_SANDBOX_IPC_NAMESPACE);
