@@ -21,6 +21,14 @@
     (SRI_SANDBOX_BIT(CAPABILITIES) | SRI_SANDBOX_BIT(FILES) | SRI_SANDBOX_BIT(TCP) |               \
      SRI_SANDBOX_BIT(SCOPE) | SRI_SANDBOX_BIT(CALLS) | SRI_SANDBOX_BIT(NO_NEW_CODE))
 
+/* It goes from process to process as it lies in memory, so there are no bytes that nobody set. */
+_Static_assert(sizeof(struct sri_sandbox_policy) ==
+                   12 * sizeof(uint32_t) + 2 * sizeof(uint64_t) + SRI_SANDBOX_PATH_BYTES +
+                       SRI_SANDBOX_PATHS_MAX * (sizeof(uint32_t) + SRI_SANDBOX_PATH_BYTES) +
+                       SRI_SANDBOX_NAMES_MAX * SRI_SANDBOX_NAME_BYTES +
+                       SRI_SANDBOX_FDS_MAX * sizeof(int32_t),
+               "a policy has no padding");
+
 /* ---- validity -------------------------------------------------------------------------------- */
 
 /* A string that ends inside of its array and is not empty. */

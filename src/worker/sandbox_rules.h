@@ -65,6 +65,7 @@
     RULE(DATAGRAM_PAIR, CALLS, FAILS(EPERM), "makes a pair of sockets that can send to names")     \
     RULE(LOCAL_SOCKET, CALLS, FAILS(EPERM), "makes a local socket, the network being allowed")     \
     RULE(RAW_SOCKET, CALLS, FAILS(EPERM), "makes a raw socket, the network being allowed")         \
+    RULE(RARE_SOCKET, CALLS, FAILS(EPERM), "makes a multipath socket, the network being allowed")  \
     RULE(NETLINK_SOCKET, CALLS, FAILS(EPERM), "makes a netlink socket, the network being allowed") \
     /* system calls: processes */                                                                  \
     RULE(FORK, CALLS, FAILS(EPERM), "forks")                                                       \

@@ -71,7 +71,8 @@ static const struct violator {
     WHEN(SEND_TO_ADDRESS, send_to_address, 0),
     WHEN(DATAGRAM_PAIR, make_datagram_pair, 0),
     WHEN(LOCAL_SOCKET, make_local_socket, NETWORK),
-    WHEN(RAW_SOCKET, make_raw_socket, NETWORK | MAY_BE_MISSING), /* needs root */
+    WHEN(RAW_SOCKET, make_raw_socket, NETWORK | MAY_BE_MISSING),   /* needs root */
+    WHEN(RARE_SOCKET, make_rare_socket, NETWORK | MAY_BE_MISSING), /* CONFIG_MPTCP */
     WHEN(NETLINK_SOCKET, make_netlink_socket, NETWORK),
     WHEN(FORK, fork_one, 0),
     WHEN(OLD_FORK, fork_by_number, 0),

@@ -347,7 +347,11 @@ static int make_local_socket(void) {
 }
 
 static int make_raw_socket(void) {
-    return CODE_OF(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+    return CODE_OF(socket(AF_INET, SOCK_RAW, IPPROTO_UDP));
+}
+
+static int make_rare_socket(void) {
+    return CODE_OF(socket(AF_INET, SOCK_STREAM, 262)); /* IPPROTO_MPTCP */
 }
 
 static int make_netlink_socket(void) {
