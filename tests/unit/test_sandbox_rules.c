@@ -17,7 +17,8 @@ enum violator_flags {
     WHOLE_TREE = 1u << 2,     /* the policy's only path is / */
     AS_NOBODY = 1u << 3,      /* also if the test is root */
     MAY_BE_MISSING = 1u << 4, /* the control may fail on this machine, and then nothing is tested */
-    NOT_UNDER_ASAN = 1u << 5  /* its allocator needs what the layer takes */
+    NOT_UNDER_ASAN = 1u << 5, /* its allocator needs what the layer takes */
+    LONG = 1u << 6            /* takes a second, and so is not repeated with all layers */
 };
 
 static const struct violator {
@@ -37,7 +38,7 @@ static const struct violator {
     WHEN(OPEN_UMASK, make_open_file, 0),
     WHEN(MANY_PROCESSES, fork_many, AS_NOBODY),
     WHEN(MUCH_MEMORY, take_memory, NOT_UNDER_ASAN),
-    WHEN(MUCH_TIME, use_time, 0),
+    WHEN(MUCH_TIME, use_time, LONG),
     WHEN(LONG_FILE, write_long_file, 0),
     WHEN(MANY_FILES, open_many, 0),
     WHEN(CORE_DUMP, may_dump_core, MAY_BE_MISSING), /* who started the test may have forbidden it */
@@ -283,7 +284,7 @@ static const char *test_rule(const struct rule *rule, const struct violator *vio
     }
     cr_expect_eq(alone, rule->end, "%s, its layer alone: %s; expected: %s", rule->name,
                  end_text(alone), end_text(rule->end));
-    if (!is_tested_with_all()) {
+    if ((violator->flags & LONG) != 0 || !is_tested_with_all()) {
         return NULL;
     }
     renew_files();
