@@ -165,6 +165,8 @@ extern const struct bench_case bench_case_ring_event;
 extern const struct bench_case bench_case_ring_event_fallback;
 extern const struct bench_case bench_case_ring_inbox;
 extern const struct bench_case bench_case_ring_inbox_busy;
+extern const struct bench_case bench_case_ipc_wake_hot;
+extern const struct bench_case bench_case_ipc_wake_cold;
 extern const struct bench_case bench_case_share_access;
 extern const struct bench_case bench_case_share_transfer;
 extern const struct bench_case bench_case_share_remote_release;

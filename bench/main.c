@@ -24,6 +24,8 @@ static const struct bench_case *const cases[] = {
     &bench_case_ring_event_fallback,
     &bench_case_ring_inbox,
     &bench_case_ring_inbox_busy,
+    &bench_case_ipc_wake_hot,
+    &bench_case_ipc_wake_cold,
     &bench_case_share_mutex_ring_128,
     &bench_case_share_mutex_ring_1,
     &bench_case_share_access,
