@@ -30,10 +30,15 @@ if(SAFERING_SANITIZE)
         -fno-omit-frame-pointer)
     target_compile_options(safering_compile INTERFACE ${sanitize_options})
     if(SAFERING_SANITIZE MATCHES "thread" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
-        # gcc warns that ThreadSanitizer does not know fences. Ours order wake-ups and guard no data.
+        # gcc warns that ThreadSanitizer does not know fences. Ours order atomics alone (wake-ups, and
+        # messages that may be overwritten): no plain data is safe because of one.
         target_compile_options(safering_compile INTERFACE -Wno-tsan)
     endif()
     target_link_options(safering_compile INTERFACE ${sanitize_options})
+endif()
+if(SAFERING_FUZZ)
+    # So that libFuzzer sees which way an input takes through the library.
+    target_compile_options(safering_compile INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(SAFERING_COVERAGE)
     # Atomic counters, because tests fork and have threads.

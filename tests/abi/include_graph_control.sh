@@ -55,6 +55,7 @@ must_report src/ipc/planted.h "#include \"$batch\"" "ipc must not include batch:
 must_report src/batch/planted.h "#include \"$ipc\"" "batch must not include ipc: \"$ipc\""
 must_report src/ipc/planted.h "#include \"$worker\"" "ipc must not include worker: \"$worker\""
 must_report src/worker/planted.h "#include \"$ring\"" "worker must not include ring: \"$ring\""
+must_report src/sys/planted.h "#include \"$ipc\"" "sys must not include ipc: \"$ipc\""
 must_report "src/$buffer" "  #  include \"$ring\"" "buffer must not include ring: \"$ring\""
 must_report src/ring/planted.h "#include \"${core#core/}\"" "\"${core#core/}\" is not written as room/name.h"
 must_report src/ring/planted.h "#include \"../$core\"" "\"../$core\" is not written as room/name.h"
