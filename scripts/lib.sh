@@ -10,9 +10,10 @@ export LC_ALL=C
 packages_build="gcc libc6-dev cmake ninja-build pkg-config liburing-dev libseccomp-dev zlib1g-dev"
 packages_test="$packages_build g++ libcriterion-dev libfuse3-dev fuse3 attr acl"
 packages_kernels="$packages_test qemu-system-x86 busybox-static cpio kmod e2fsprogs xz-utils"
+packages_clang="clang libclang-rt-dev"
 packages_prove="gcc libc6-dev spin"
 # shellcheck disable=SC2034 # for .ci/run
-packages_ci="$packages_kernels clang libclang-rt-dev valgrind spin"
+packages_ci="$packages_kernels $packages_clang valgrind spin"
 
 say() {
     printf '== %s\n' "$*"
