@@ -17,6 +17,7 @@ extern const struct bench_side bench_baseline_eventfd;        /* liburing reads 
 extern const struct bench_side bench_baseline_rally_spin;     /* two words, both sides spin */
 extern const struct bench_side bench_baseline_rally_futex;    /* or sleep, in a futex */
 extern const struct bench_side bench_baseline_queue;          /* a lock-free queue */
+extern const struct bench_side bench_baseline_spsc;           /* the same for one writer */
 extern const struct bench_side bench_baseline_mutex_queue;    /* a queue, mutex and condition */
 extern const struct bench_side bench_baseline_remote_free;    /* malloc(3) here, free(3) there */
 extern const struct bench_side bench_baseline_remote_malloc;

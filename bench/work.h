@@ -72,4 +72,22 @@ static inline uint64_t bench_hop_value(const struct bench_round *round, uint32_t
 
 enum { BENCH_QUEUE_MESSAGES = 1024 }; /* ring.inbox_busy: most that wait */
 
+/* ipc.stream: most that wait, how many are published at once, and the words of a message. */
+enum { BENCH_STREAM_MESSAGES = 1024, BENCH_STREAM_BATCH = 32, BENCH_STREAM_WORDS = 8 };
+
+static inline void bench_stream_fill(uint64_t *message, uint64_t number) {
+    for (uint32_t i = 0; i < BENCH_STREAM_WORDS; i++) {
+        message[i] = number + i;
+    }
+}
+
+static inline bool bench_stream_is_right(const uint64_t *message, uint64_t number) {
+    uint64_t difference = 0;
+
+    for (uint32_t i = 0; i < BENCH_STREAM_WORDS; i++) {
+        difference |= message[i] ^ (number + i);
+    }
+    return difference == 0;
+}
+
 #endif
