@@ -7,6 +7,7 @@
 #include "support/baseline.h"
 #include "support/case.h"
 #include "support/launch.h"
+#include "support/scale.h"
 #include "support/skip.h"
 #include "support/valgrind.h"
 #include "sys/process.h"
@@ -60,11 +61,15 @@ static void expect_end(uint64_t id, enum sri_launch_end end, uint32_t status) {
 
 static void every_exit_code(uint32_t namespaces) {
     char code[8];
-    for (uint32_t i = 0; i < 256; i++) {
-        (void)snprintf(code, sizeof code, "%u", i);
+    /* All of them, or at a small scale some, the first and the last among them. */
+    const uint32_t count = (uint32_t)scale_count(256, 16);
+    const uint32_t most = count < 256 ? count - 1 : 255;
+    for (uint32_t i = 0; i <= most; i++) {
+        const uint32_t status = i * 255 / most;
+        (void)snprintf(code, sizeof code, "%u", status);
         launch_start(launcher, i + 1, "exit", code, -1, namespaces);
         (void)launch_expect(launcher, SRI_LAUNCH_STARTED, i + 1);
-        expect_end(i + 1, SRI_LAUNCH_END_EXIT, i);
+        expect_end(i + 1, SRI_LAUNCH_END_EXIT, status);
     }
 }
 
@@ -881,7 +886,9 @@ CASE(launcher_many, events_wait_for_a_host_that_does_not_read, set_up, tear_down
     uint32_t started = 0;
     uint32_t ended = 0;
     uint32_t taken = 0;
-    while (taken < SRI_LAUNCH_WORKERS_MAX) {
+    /* Where processes are slow there are fewer of them, and nothing has to wait. */
+    const uint32_t most = (uint32_t)scale_count(SRI_LAUNCH_WORKERS_MAX, 100);
+    while (taken < most) {
         const int code = sri_launcher_start(launcher, taken + 1, &plan, NULL);
         taken += code == 0;
         if (code != 0) {
@@ -892,7 +899,7 @@ CASE(launcher_many, events_wait_for_a_host_that_does_not_read, set_up, tear_down
         }
     }
     fprintf(stderr, "%u workers before the launcher stopped to read\n", taken);
-    cr_assert(taken > 100 && taken < SRI_LAUNCH_WORKERS_MAX, "%u", taken);
+    cr_assert(taken >= 100 && (taken < most || most < SRI_LAUNCH_WORKERS_MAX), "%u", taken);
     while (ended < taken) {
         const struct sri_launch_event event = launch_next(launcher, NULL);
         started += event.header.kind == SRI_LAUNCH_STARTED;
