@@ -28,6 +28,7 @@ struct host {
     uint64_t told;
     uint8_t told_of[CALLS]; /* by tag */
     uint64_t by_method;
+    uint64_t first_ns; /* when the first of these came */
 };
 
 static void on_state(sr_channel *channel, int code, void *ctx) {
@@ -49,6 +50,7 @@ static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx) {
     host->told_of[answer->tag]++;
     if (answer->source == SR_ANSWER_METHOD) {
         host->by_method++;
+        host->first_ns = host->first_ns == 0 ? now_ns() : host->first_ns;
         cr_assert_eq(answer->result, (int64_t)answer->data_bytes);
     } else {
         const bool closed = host->refused && answer->result == -ECANCELED;
@@ -102,18 +104,22 @@ struct killer {
 
 static void *kill_later(void *ctx) {
     const struct killer *killer = ctx;
-    const struct timespec span = {0, (long)killer->after_ns};
+    const struct timespec span = {(time_t)(killer->after_ns / SECOND),
+                                  (long)(killer->after_ns % SECOND)};
     (void)nanosleep(&span, NULL);
     (void)kill(killer->pid, SIGKILL);
     return NULL;
 }
 
-/* Calls without end until the worker dies of a SIGKILL. Returns calls that its methods answered. */
-static uint64_t serve_until_killed(sr_ring *ring, struct scale_random *random) {
+/* Calls without end until the worker dies of a SIGKILL. Returns calls that its methods answered,
+ * and in *out_first_ns, if not NULL, how long the first of them took from the worker's start. */
+static uint64_t serve_until_killed(sr_ring *ring, struct scale_random *random, uint64_t after_ns,
+                                   uint64_t *out_first_ns) {
     struct host host = {.ring = ring};
     pthread_t thread;
+    const uint64_t begin_ns = now_ns();
     worker_start(&host.worker);
-    struct killer killer = {host.worker.pid, scale_random_below(random, 6 * MS)};
+    struct killer killer = {host.worker.pid, after_ns};
     cr_assert_eq(pthread_create(&thread, NULL, kill_later, &killer), 0);
     assert_ok(open_channel(&host));
     while (host.ended_count == 0) {
@@ -138,6 +144,10 @@ static uint64_t serve_until_killed(sr_ring *ring, struct scale_random *random) {
     cr_assert_eq(pthread_join(thread, NULL), 0);
     const int status = worker_wait(&host.worker);
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "%#x", status);
+    if (out_first_ns != NULL) {
+        cr_assert_neq(host.first_ns, 0, "no answer in %zu ms", (size_t)(after_ns / MS));
+        *out_first_ns = host.first_ns - begin_ns;
+    }
     return host.by_method;
 }
 
@@ -147,10 +157,12 @@ Test(channel, a_worker_killed_at_any_moment_leaves_one_answer_per_call_and_nothi
     struct scale_random random = scale_random(3);
     uint64_t answered = 0;
     sr_ring *ring = ring_make(NULL);
-    (void)serve_until_killed(ring, &random);
+    uint64_t first_ns = 0;
+    (void)serve_until_killed(ring, &random, 2 * SECOND, &first_ns);
     baseline_take(&before);
-    for (uint64_t round = 0; round < rounds; round++) {
-        answered += serve_until_killed(ring, &random);
+    for (uint64_t round = 0; round < rounds; round++) { /* before, around and after that moment */
+        const uint64_t after_ns = scale_random_below(&random, 3 * first_ns);
+        answered += serve_until_killed(ring, &random, after_ns, NULL);
     }
     const char *difference = baseline_difference(&before);
     cr_assert_null(difference, "%s", difference);
