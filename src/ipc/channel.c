@@ -262,6 +262,7 @@ static int close_channel(sr_channel *channel) {
     ring->in_callback = true;
     fail_all(channel, -ECANCELED);
     ring->in_callback = false;
+    channel->client.deadline_ns = SR_FOREVER; /* of none any more: the drain below sleeps */
     const int code = sri_link_close(&channel->link, channel->options.drain_timeout_ns);
     if (code == 0) {
         sri_ring_remove_client(&channel->client);

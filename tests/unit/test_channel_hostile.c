@@ -5,6 +5,7 @@
  */
 #include "ipc/frame.h"
 #include "ipc/hello.h"
+#include "support/baseline.h"
 #include "support/scale.h"
 #include "unit/fixture.h"
 
@@ -417,6 +418,49 @@ Test(channel_hostile, a_flood_of_events_starves_nobody) {
     cr_assert_eq(pthread_join(thread, NULL), 0);
     ring_end(&scene.ring);
     cr_assert_eq(close(scene.peer), 0);
+}
+
+/* Descriptors beside a frame: nobody takes them, and the kernel closes them. */
+Test(channel_hostile, descriptors_in_the_socket_are_nobodys) {
+    static struct baseline before;
+    struct scene scene;
+    struct sri_frame event;
+    int fds[16];
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof fds)];
+    } control = {0};
+    struct iovec bytes = {&event, sizeof event};
+    struct msghdr message = {
+        .msg_iov = &bytes,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof control,
+    };
+    scene_begin_ready(&scene);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        fds[i] = scene.peer;
+    }
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fds);
+    memcpy(CMSG_DATA(header), fds, sizeof fds);
+    baseline_take(&before);
+    for (uint64_t id = 0; id < 50; id++) {
+        event = frame_of(&scene, SRI_FRAME_EVENT, 0, 0);
+        event.id = id;
+        cr_assert_eq(sendmsg(scene.peer, &message, MSG_NOSIGNAL), (ssize_t)sizeof event);
+        look(&scene);
+    }
+    cr_assert_eq(scene.events, 50);
+    cr_assert_eq(scene.ended_count, 0);
+    struct baseline *now = malloc(sizeof *now);
+    cr_assert_not_null(now);
+    baseline_take(now);
+    cr_assert_eq(now->fd_count, before.fd_count);
+    free(now);
+    scene_end(&scene);
 }
 
 /* Random bytes, and honest frames of which some bits are wrong. */
