@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "support/baseline.h"
 
+#include "support/valgrind.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -63,6 +65,11 @@ static bool is_compared(const char *path) {
     return !HAS_ASAN || path[0] == '/' || strncmp(path, "anon_inode:", 11) == 0;
 }
 
+/* Its own memory, and what it translates code into, comes and goes. */
+static bool is_of_valgrind(const char *permissions, const char *path) {
+    return RUNNING_ON_VALGRIND && path[0] == '\0' && strcmp(permissions, "rwxp") == 0;
+}
+
 static void take_mappings(struct baseline *baseline) {
     read_maps();
     for (char *line = strtok(maps_text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
@@ -74,7 +81,7 @@ static void take_mappings(struct baseline *baseline) {
             give_up("/proc/self/maps: unknown line");
         }
         const char *path = path_at > 0 ? line + path_at : "";
-        if (!is_compared(path)) {
+        if (!is_compared(path) || is_of_valgrind(permissions, path)) {
             continue;
         }
         if (baseline->mapping_count == BASELINE_MAPPINGS_MAX) {

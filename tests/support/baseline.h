@@ -6,7 +6,7 @@
  * Take it after a warm-up round of the same work: the first malloc, the first thread and the first
  * message to stderr map memory that stays. Under AddressSanitizer only mappings with a name (files,
  * io_uring's queues) are compared, because its own anonymous ones come and go; blocks of the
- * library are counted by failing.h and by LeakSanitizer.
+ * library are counted by failing.h and by LeakSanitizer. Under valgrind its own are left out.
  */
 #ifndef SAFERING_TESTS_SUPPORT_BASELINE_H
 #define SAFERING_TESTS_SUPPORT_BASELINE_H

@@ -403,17 +403,19 @@ Test(channel_hostile, a_flood_of_events_starves_nobody) {
     sr_request timeout = request_of(SR_OP_TIMEOUT);
     scene_begin_ready(&scene);
     cr_assert_eq(pthread_create(&thread, NULL, flood, &scene), 0);
+    const sr_completion *completions = NULL;
+    int count = 0;
+    while (scene.events == 0) { /* it runs */
+        cr_assert_geq(sr_ring_wait(scene.ring, 1, 20 * SECOND, NULL, &completions), 0);
+    }
     timeout.duration_ns = 50 * MS;
     const uint64_t begin_ns = now_ns();
     (void)submit(scene.ring, &timeout);
-    const sr_completion *completions = NULL;
-    int count = 0;
     while ((count = sr_ring_wait(scene.ring, 1, SECOND, NULL, &completions)) == 0) {
     }
     cr_assert_eq(count, 1, "%s", sr_error_name(count));
     cr_assert_eq(completions[0].opcode, SR_OP_TIMEOUT);
     cr_assert_lt(now_ns() - begin_ns, SECOND);
-    cr_assert_gt(scene.events, 0);
     assert_ok(sr_channel_close(&scene.channel)); /* in the middle of it */
     cr_assert_eq(pthread_join(thread, NULL), 0);
     ring_end(&scene.ring);
