@@ -2,6 +2,7 @@
 #include "batch/batch.h"
 
 #include "batch/spec.h"
+#include "sys/clock.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -207,10 +208,8 @@ static int start(sr_batch *batch) {
     }
     batch->started = true;
     if (batch->options.deadline_ns != 0 && batch->unfinished_count > 0) {
-        const uint64_t now_ns = sri_batch_ring(batch)->queue.backend->now_ns();
-        const uint64_t left_ns = SR_FOREVER - now_ns;
-        batch->client.deadline_ns =
-            batch->options.deadline_ns < left_ns ? now_ns + batch->options.deadline_ns : SR_FOREVER;
+        batch->client.deadline_ns = sri_clock_after(sri_batch_ring(batch)->queue.backend->now_ns(),
+                                                    batch->options.deadline_ns);
     }
     sri_batch_take_fresh(batch);
     sri_batch_pump(batch);

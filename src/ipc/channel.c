@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ipc/channel.h"
 
+#include "sys/clock.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -369,8 +370,7 @@ static int send_frame(sr_channel *channel, enum sri_frame_kind kind, uint64_t id
 
 /* When a time that is counted from now is over. */
 static uint64_t end_of(const sr_channel *channel, uint64_t duration_ns) {
-    const uint64_t now_ns = channel->client.ring->queue.backend->now_ns();
-    return duration_ns >= SR_FOREVER - now_ns ? SR_FOREVER : now_ns + duration_ns;
+    return sri_clock_after(channel->client.ring->queue.backend->now_ns(), duration_ns);
 }
 
 static int call(sr_channel *channel, const sr_call_request *request, sr_call *out_call) {

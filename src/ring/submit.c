@@ -2,6 +2,7 @@
 /* Taking requests: check everything, then act. */
 #include "ring/armed.h"
 #include "ring/request.h"
+#include "sys/clock.h"
 
 #include <errno.h>
 
@@ -42,10 +43,8 @@ static void commit(sr_ring *ring, struct sri_op *op, struct sri_plan *plan) {
         sri_ops_bound(&ring->ops);
     }
     if (SRI_UNLIKELY(request->deadline_ns != 0)) {
-        const uint64_t now_ns = ring->queue.backend->now_ns();
-        const uint64_t left_ns = UINT64_MAX - now_ns;
         op->cold->deadline.key =
-            request->deadline_ns < left_ns ? now_ns + request->deadline_ns : UINT64_MAX;
+            sri_clock_after(ring->queue.backend->now_ns(), request->deadline_ns);
         sri_heap_insert(&ring->deadlines, &op->cold->deadline);
     }
     if (SRI_UNLIKELY(plan->substitute)) {

@@ -4,6 +4,7 @@
 
 #include "ring/client.h"
 #include "ring/inbox.h"
+#include "sys/clock.h"
 #include "sys/memory.h"
 
 #include <errno.h>
@@ -148,8 +149,7 @@ static uint64_t end_of_wait(const sr_ring *ring, uint64_t timeout_ns) {
     if (timeout_ns == SR_FOREVER) {
         return SR_FOREVER;
     }
-    const uint64_t now_ns = ring->queue.backend->now_ns();
-    return timeout_ns >= SR_FOREVER - now_ns ? SR_FOREVER : now_ns + timeout_ns;
+    return sri_clock_after(ring->queue.backend->now_ns(), timeout_ns);
 }
 
 static int wait_check(const sr_ring *ring, uint64_t timeout_ns, const sr_wait_options *options,

@@ -2,6 +2,7 @@
 #include "sys/children.h"
 
 #include "core/check.h"
+#include "sys/clock.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -61,8 +61,7 @@ void sri_children_signals_reset(void) {
 }
 
 void sri_children_pause(uint64_t timeout_ns) {
-    const struct timespec time = {(time_t)(timeout_ns / 1000000000u),
-                                  (long)(timeout_ns % 1000000000u)};
+    const struct timespec time = sri_clock_timespec(timeout_ns);
     sigset_t child;
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);

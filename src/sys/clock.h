@@ -18,6 +18,11 @@ static inline uint64_t sri_clock_now_ns(void) {
     return (uint64_t)now.tv_sec * SRI_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* The time so much later, or UINT64_MAX, which is never, if there is none. */
+static inline uint64_t sri_clock_after(uint64_t now_ns, uint64_t duration_ns) {
+    return duration_ns < UINT64_MAX - now_ns ? now_ns + duration_ns : UINT64_MAX;
+}
+
 static inline struct timespec sri_clock_timespec(uint64_t time_ns) {
     return (struct timespec){.tv_sec = (time_t)(time_ns / SRI_NS_PER_S),
                              .tv_nsec = (long)(time_ns % SRI_NS_PER_S)};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "sys/fallback.h"
 
+#include "sys/clock.h"
 #include "sys/memory.h"
 #include "sys/os.h"
 #include <fcntl.h>
@@ -300,8 +301,7 @@ static int sleep_until(const struct sri_fallback *fallback, uint64_t now_ns, uin
 
 static int wait_for(struct sri_fallback *fallback, const struct sri_wait *wait) {
     uint64_t now_ns = wait->count_min > 0 ? sri_os_now_ns() : 0;
-    const uint64_t left_ns = UINT64_MAX - now_ns;
-    const uint64_t end_ns = wait->timeout_ns < left_ns ? now_ns + wait->timeout_ns : UINT64_MAX;
+    const uint64_t end_ns = sri_clock_after(now_ns, wait->timeout_ns);
     int code = 0;
     collect(fallback);
     while (ready_count(fallback) < wait->count_min) {

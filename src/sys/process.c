@@ -2,6 +2,7 @@
 #include "sys/process.h"
 
 #include "core/check.h"
+#include "sys/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SPAWN_FDS_MAX 4u
@@ -35,19 +35,13 @@ int sri_process_signal(int pidfd, int signal) {
     return syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0 ? 0 : -errno;
 }
 
-uint64_t sri_process_now_ns(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 bool sri_process_can_read(int fd, uint64_t timeout_ns) {
-    const uint64_t begin = sri_process_now_ns();
+    const uint64_t begin = sri_clock_now_ns();
     struct pollfd one = {.fd = fd, .events = POLLIN};
     for (;;) {
-        const uint64_t passed = sri_process_now_ns() - begin;
+        const uint64_t passed = sri_clock_now_ns() - begin;
         const uint64_t left = passed < timeout_ns ? timeout_ns - passed : 0;
-        const struct timespec time = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+        const struct timespec time = sri_clock_timespec(left);
         const int count = ppoll(&one, 1, &time, NULL);
         if (count >= 0 || errno != EINTR) {
             return count > 0;

@@ -26,7 +26,6 @@ bool sri_process_is_child(int pidfd);
 /* Takes a zombie off the list of processes, if it is ours and nobody else did. */
 void sri_process_reap(int pidfd);
 
-uint64_t sri_process_now_ns(void);
 /* Waits until @fd can be read or has hung up; false if neither happened in time. */
 bool sri_process_can_read(int fd, uint64_t timeout_ns);
 

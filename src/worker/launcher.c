@@ -11,6 +11,7 @@
  * ended.c (how one ends), report.c (what it says), keeper.c (its parent).
  */
 #include "core/check.h"
+#include "sys/clock.h"
 #include "sys/exec.h"
 #include "sys/packet.h"
 #include "sys/process.h"
@@ -78,7 +79,7 @@ static void wait_and_look_for_orphans(void) {
         state.orphans_due_ns = 0;
         return;
     }
-    const uint64_t now = sri_process_now_ns();
+    const uint64_t now = sri_clock_now_ns();
     if (state.orphans_due_ns == 0) {
         state.orphans_due_ns = now + ORPHANS_LATEST_NS;
     }
