@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One batch: the outcome table cell by cell, what is told and counted, what is refused. */
+#include <poll.h>
 #include "unit/batches.h"
 
 #include <sys/stat.h>
@@ -303,8 +304,13 @@ ON_BACKENDS(batch, what_a_submission_refuses_is_the_outcome_and_no_misuse) {
     struct directory directory = directory_begin();
     const sr_file file = file_take(world.ring, directory_file(&directory, "file", "x", 1));
     const sr_buffer buffer = buffer_take(world.pool);
-    const sr_node first = node_slow(0, 10 * MS);
-    sr_node_spec spec = spec_of(SR_OP_READ, 1);
+    int ends[2];
+    cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+    sr_node_spec spec = spec_of(SR_OP_POLL, 0);
+    spec.request.file = file_take(world.ring, ends[0]);
+    spec.request.mask = POLLIN;
+    const sr_node first = node_add(&spec); /* ends when we say so: once the file is closed */
+    spec = spec_of(SR_OP_READ, 1);
     spec.request.file = file;
     spec.request.buffer = buffer;
     spec.request.length = 1;
@@ -317,7 +323,9 @@ ON_BACKENDS(batch, what_a_submission_refuses_is_the_outcome_and_no_misuse) {
     close_request.file = file;
     (void)submit(world.ring, &close_request);
     assert_ok(wait_one(world.ring).result);
+    cr_assert_eq(write(ends[1], "x", 1), 1);
     batch_run();
+    (void)close(ends[1]);
     assert_failed(1, SR_E_STALE);
     cr_assert_eq(world.told[1].has_completion, 0);
     assert_done(2);
