@@ -49,7 +49,9 @@ enum sr_error {
     /** Fewer bytes were transferred than were asked for in full: end of file or of the stream. */
     SR_E_SHORT = -4112,
     /** The other process wrote what no honest peer writes. It is not trusted any further. */
-    SR_E_PROTOCOL = -4113
+    SR_E_PROTOCOL = -4113,
+    /** The workers of the service have died too often; it waits for a reload. */
+    SR_E_WORKER_DOWN = -4114
 };
 
 /**

@@ -28,6 +28,7 @@ static const struct {
     {SR_E_CYCLE, "SR_E_CYCLE", "nodes depend on each other in a circle"},
     {SR_E_SHORT, "SR_E_SHORT", "fewer bytes than were asked for in full"},
     {SR_E_PROTOCOL, "SR_E_PROTOCOL", "the other process broke the protocol"},
+    {SR_E_WORKER_DOWN, "SR_E_WORKER_DOWN", "workers of the service died too often"},
 };
 
 const char *sr_strerror(int code) {

@@ -256,15 +256,16 @@ int sr_channel_open(sr_ring *ring, int socket, const sr_channel_options *options
     return 0;
 }
 
-static int close_channel(sr_channel *channel) {
+static int close_channel(sr_channel *channel, uint64_t drain_ns) {
     sr_ring *ring = channel->client.ring;
+    const bool nested = ring->in_callback;
     channel->closing = true;
     sri_link_end(&channel->link, -ECANCELED);
     ring->in_callback = true;
     fail_all(channel, -ECANCELED);
-    ring->in_callback = false;
+    ring->in_callback = nested;
     channel->client.deadline_ns = SR_FOREVER; /* of none any more: the drain below sleeps */
-    const int code = sri_link_close(&channel->link, channel->options.drain_timeout_ns);
+    const int code = sri_link_close(&channel->link, drain_ns);
     if (code == 0) {
         sri_ring_remove_client(&channel->client);
         free_memory(channel);
@@ -304,7 +305,15 @@ int sr_channel_close(sr_channel **channel) {
     if (!owner || gone->client.ring->in_callback) {
         return SRI_MISUSE(owner ? SR_E_STATE : SR_E_WRONG_THREAD, 0);
     }
-    const int code = close_channel(gone);
+    const int code = close_channel(gone, gone->options.drain_timeout_ns);
+    if (code == 0) {
+        *channel = NULL;
+    }
+    return code;
+}
+
+int sri_channel_close_in_turn(sr_channel **channel) {
+    const int code = close_channel(*channel, 0);
     if (code == 0) {
         *channel = NULL;
     }

@@ -117,13 +117,19 @@ static bool ends_wait(const sr_ring *ring, struct waiter *waiter, int code, int 
     return !busy || waiter->fruitless >= FRUITLESS_ENTERS_MAX;
 }
 
+/* Whether a client wants a turn at a certain time: that, too, is something to wait for. */
+static bool clients_wait(const sr_ring *ring) {
+    return SRI_UNLIKELY(ring->clients != NULL) && sri_ring_clients_deadline(ring) != SR_FOREVER;
+}
+
 static int wait_loop(sr_ring *ring, struct waiter *waiter) {
     bool sent = false;
     for (;;) {
         int code = 0;
         turn(ring, waiter);
         const bool satisfied = is_satisfied(ring, waiter);
-        const bool idle = sri_ring_expected(ring) == 0 && !sri_ring_hears(ring);
+        const bool idle =
+            sri_ring_expected(ring) == 0 && !sri_ring_hears(ring) && !clients_wait(ring);
         const bool settled =
             sent || (sri_queue_unsent(&ring->queue) == 0 && !sri_ring_kernel_has_more(ring));
         if (settled && (satisfied || idle)) {

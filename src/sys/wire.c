@@ -5,6 +5,14 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+int sri_stream_pair(int out_fds[2]) {
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, out_fds) != 0) {
+        out_fds[0] = out_fds[1] = -1;
+        return -errno;
+    }
+    return 0;
+}
+
 int64_t sri_wire_read(int fd, void *bytes, size_t size_bytes) {
     ssize_t count = 0;
     do {

@@ -8,6 +8,7 @@
 #include "misuse/declarations.h"
 #include "support/case.h"
 #include "support/scale.h"
+#include "support/services.h"
 #include "support/worker.h"
 #include <sys/mman.h>
 
@@ -29,6 +30,8 @@ struct world {
     sr_ring *channel_ring;
     sr_channel *channel;       /* a call without an answer, two with one */
     sr_channel *other_channel; /* a call without an answer */
+    sr_supervisor *supervisor; /* NULL where there is no launcher */
+    sr_service *service;       /* without a call: handles of channels are foreign to it */
     struct worker worker;
     struct worker other_worker;
     uint32_t channels_ready;
@@ -157,6 +160,8 @@ static void channels_begin(void) {
     while (world.answers < 2) {
         assert_ok(sr_ring_wait(world.channel_ring, 1, SR_FOREVER, NULL, NULL));
     }
+    world.supervisor = supervisor_make(world.channel_ring);
+    world.service = service_make(world.supervisor);
     world.live[CALL] = call_method(world.channel, "pause");
     world.foreign[CALL] = call_method(world.other_channel, "pause");
 }
@@ -170,6 +175,8 @@ static void end_live_call(void) {
 }
 
 static void channels_end(void) {
+    assert_ok(sr_service_close(&world.service));
+    assert_ok(sr_supervisor_close(&world.supervisor));
     assert_ok(sr_channel_close(&world.channel));
     assert_ok(sr_channel_close(&world.other_channel));
     cr_assert_eq(world.answers, 4);
@@ -403,6 +410,10 @@ static int call_call_cancel(uint64_t bits) {
     return sr_call_cancel(world.channel, (sr_call){bits});
 }
 
+static int call_service_cancel(uint64_t bits) {
+    return world.service != NULL ? sr_service_cancel(world.service, (sr_call){bits}) : SR_E_STALE;
+}
+
 static const struct call {
     const char *function;
     enum kind kind;
@@ -423,6 +434,7 @@ static const struct call {
     {"sr_batch_take_file", NODE, true, call_take_file},
     {"sr_batch_take_buffer", NODE, true, call_take_buffer},
     {"sr_call_cancel", CALL, false, call_call_cancel},
+    {"sr_service_cancel", CALL, false, call_service_cancel},
 };
 
 static void refuse_all(const char *function, enum kind kind, bool reports, bool none_is_fine,

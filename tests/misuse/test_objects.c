@@ -7,10 +7,11 @@
 
 #include "misuse/declarations.h"
 #include "support/case.h"
+#include "support/services.h"
 
 #include <sys/socket.h>
 
-enum type { REGION, POOL, RING, BUFFER_RING, BATCH, CHANNEL, TYPES };
+enum type { REGION, POOL, RING, BUFFER_RING, BATCH, CHANNEL, SUPERVISOR, SERVICE, TYPES };
 
 #define FAKE_BYTES 16384u
 
@@ -22,6 +23,8 @@ static sr_batch *batch;
 static sr_ring *channel_ring;
 static sr_channel *channel;
 static int channel_peer;
+static sr_supervisor *supervisor; /* NULL where there is no launcher */
+static sr_service *service;
 static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
 static _Alignas(4096) unsigned char filled[FAKE_BYTES];
 
@@ -39,6 +42,8 @@ static void objects_begin(void) {
     channel_peer = pair[1];
     channel_ring = ring_make(NULL);
     assert_ok(sr_channel_open(channel_ring, pair[0], NULL, &channel));
+    supervisor = supervisor_make(channel_ring);
+    service = service_make(supervisor);
     memset(filled, 0xff, sizeof filled);
     misuse_watch();
 }
@@ -50,6 +55,8 @@ static void objects_end(void) {
     assert_ok(run(ring, &nop).result);
     (void)buffer_take(pool);
     cr_assert_eq(sr_region_size(region), 65536);
+    assert_ok(sr_service_close(&service));
+    assert_ok(sr_supervisor_close(&supervisor));
     assert_ok(sr_channel_close(&channel));
     ring_end(&channel_ring);
     cr_assert_eq(close(channel_peer), 0);
@@ -420,6 +427,67 @@ static long call_channel_get_stats(void *object) {
     return sr_channel_get_stats(object, &stats);
 }
 
+static long call_supervisor_open(void *object) {
+    sr_supervisor *made = (sr_supervisor *)(void *)zeroed;
+    const int code = sr_supervisor_open(object, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_supervisor_close(void *object) {
+    sr_supervisor *variable = object;
+    const int code = sr_supervisor_close(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_service_open(void *object) {
+    const sr_service_options options = SR_SERVICE_OPTIONS_INIT;
+    sr_service *made = (sr_service *)(void *)zeroed;
+    const int code = sr_service_open(object, &options, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_service_close(void *object) {
+    sr_service *variable = object;
+    const int code = sr_service_close(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_service_method(void *object) {
+    uint32_t method = 1;
+    const int code = sr_service_method(object, "echo", &method);
+    cr_assert_eq(method, 0);
+    return code;
+}
+
+static long call_service_call(void *object) {
+    const sr_service_request request = SR_SERVICE_REQUEST_INIT;
+    sr_call call = {1};
+    const int code = sr_service_call(object, &request, &call);
+    cr_assert_eq(call.bits, 0);
+    return code;
+}
+
+static long call_service_cancel(void *object) {
+    return sr_service_cancel(object, SR_CALL_NONE);
+}
+
+static long call_service_reload(void *object) {
+    return sr_service_reload(object, NULL);
+}
+
+static long call_service_get_stats(void *object) {
+    sr_service_stats stats = SR_SERVICE_STATS_INIT;
+    return sr_service_get_stats(object, &stats);
+}
+
+static long call_service_workers(void *object) {
+    return sr_service_workers(object, NULL, 0);
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -484,6 +552,16 @@ static const struct {
     {"sr_channel_note", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_note},
     {"sr_call_cancel", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_call_cancel},
     {"sr_channel_get_stats", CHANNEL, SR_E_OBJECT, SR_E_OBJECT, call_channel_get_stats},
+    {"sr_supervisor_open", RING, SR_E_OBJECT, SR_E_OBJECT, call_supervisor_open},
+    {"sr_supervisor_close", SUPERVISOR, 0, SR_E_OBJECT, call_supervisor_close},
+    {"sr_service_open", SUPERVISOR, SR_E_OBJECT, SR_E_OBJECT, call_service_open},
+    {"sr_service_close", SERVICE, 0, SR_E_OBJECT, call_service_close},
+    {"sr_service_method", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_method},
+    {"sr_service_call", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_call},
+    {"sr_service_cancel", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_cancel},
+    {"sr_service_reload", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_reload},
+    {"sr_service_get_stats", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_get_stats},
+    {"sr_service_workers", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_workers},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -499,8 +577,9 @@ static const char *const without_object[] = {
     "sr_quarantine_stats", "sr_quarantine_sweep", "sr_guard_install_fault_handler",
 };
 
-static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",  "sr_ring ",
-                                              "sr_buffer_ring ", "sr_batch ", "sr_channel "};
+static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",   "sr_ring ",
+                                              "sr_buffer_ring ", "sr_batch ",  "sr_channel ",
+                                              "sr_supervisor ",  "sr_service "};
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
@@ -542,12 +621,13 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
 CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
      objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
-        void *const objects[TYPES] = {region, pool, ring, buffer_ring, batch, channel};
+        void *const objects[TYPES] = {region, pool,    ring,       buffer_ring,
+                                      batch,  channel, supervisor, service};
         refuse(row, "NULL", NULL, calls[row].for_null);
         refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
         refuse(row, "filled memory", filled, calls[row].for_wrong);
         for (int type = 0; type < TYPES; type++) {
-            if (type != (int)calls[row].type) {
+            if (type != (int)calls[row].type && objects[type] != NULL) {
                 refuse(row, type_names[type], objects[type], calls[row].for_wrong);
             }
         }
@@ -731,6 +811,49 @@ static int null_channel_get_stats(void) {
     return sr_channel_get_stats(channel, NULL);
 }
 
+static int null_supervisor_open(void) {
+    return sr_supervisor_open(channel_ring, NULL, NULL);
+}
+
+static int null_supervisor_close(void) {
+    return sr_supervisor_close(NULL);
+}
+
+static int null_service_open(void) {
+    const sr_service_options options = SR_SERVICE_OPTIONS_INIT;
+    return sr_service_open(supervisor, &options, NULL);
+}
+
+static int null_service_options(void) {
+    sr_service *made = NULL;
+    return sr_service_open(supervisor, NULL, &made);
+}
+
+static int null_service_close(void) {
+    return sr_service_close(NULL);
+}
+
+static int null_service_name(void) {
+    uint32_t method = 0;
+    return sr_service_method(service, NULL, &method);
+}
+
+static int null_service_method(void) {
+    return sr_service_method(service, "echo", NULL);
+}
+
+static int null_service_call(void) {
+    return sr_service_call(service, NULL, NULL);
+}
+
+static int null_service_get_stats(void) {
+    return sr_service_get_stats(service, NULL);
+}
+
+static int null_service_workers(void) {
+    return sr_service_workers(service, NULL, 1);
+}
+
 CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_begin, objects_end) {
     static const struct {
         const char *function;
@@ -772,8 +895,21 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_channel_call", -EINVAL, null_channel_call},
         {"sr_channel_note", -EINVAL, null_channel_note},
         {"sr_channel_get_stats", -EINVAL, null_channel_get_stats},
+        {"sr_supervisor_open", -EINVAL, null_supervisor_open},
+        {"sr_supervisor_close", SR_E_OBJECT, null_supervisor_close},
+        {"sr_service_open", -EINVAL, null_service_open},
+        {"sr_service_open", -EINVAL, null_service_options},
+        {"sr_service_close", SR_E_OBJECT, null_service_close},
+        {"sr_service_method", -EINVAL, null_service_name},
+        {"sr_service_method", -EINVAL, null_service_method},
+        {"sr_service_call", -EINVAL, null_service_call},
+        {"sr_service_get_stats", -EINVAL, null_service_get_stats},
+        {"sr_service_workers", -EINVAL, null_service_workers},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
+        if (strncmp(nulls[i].function, "sr_service", 10) == 0 && service == NULL) {
+            continue; /* the object is looked at first */
+        }
         const struct snapshot before = snapshot_take();
         misuse_forget();
         const int code = nulls[i].call();

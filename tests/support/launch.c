@@ -33,6 +33,10 @@ const char *launch_worker_path(void) {
     return path_of("SAFERING_TEST_WORKER", SAFERING_BUILT_WORKER);
 }
 
+const char *launch_serving_path(void) {
+    return path_of("SAFERING_TEST_SERVING", SAFERING_BUILT_SERVING);
+}
+
 const char *launch_launcher_path(void) {
     return path_of("SAFERING_LAUNCHER", SAFERING_BUILT_LAUNCHER);
 }

@@ -14,6 +14,7 @@
 #define LAUNCH_TELL_FD     5
 
 const char *launch_worker_path(void);
+const char *launch_serving_path(void); /* programs/serving.c */
 const char *launch_launcher_path(void);
 
 /* Aborts with a message if that fails. Sanitizers of the launcher hear what they hear here. */

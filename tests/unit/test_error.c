@@ -27,6 +27,7 @@ static const struct {
     {SR_E_CYCLE, "SR_E_CYCLE"},
     {SR_E_SHORT, "SR_E_SHORT"},
     {SR_E_PROTOCOL, "SR_E_PROTOCOL"},
+    {SR_E_WORKER_DOWN, "SR_E_WORKER_DOWN"},
 };
 
 /* The compiler complains (-Wswitch) when the enum has a code that this does not name. */
@@ -50,6 +51,7 @@ static bool is_in_enum(enum sr_error code) {
     case SR_E_CYCLE:
     case SR_E_SHORT:
     case SR_E_PROTOCOL:
+    case SR_E_WORKER_DOWN:
         return true;
     }
     return false;

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+#include "ipc/service.h"
+
+#include "ipc/channel.h"
+#include "sys/clock.h"
+#include "sys/memory.h"
+
+#include <errno.h>
+
+/* What sr_service_close() waits beyond `stop_timeout_ns`: for the kernel to end what was killed. */
+#define KILL_NS UINT64_C(5000000000)
+
+int sri_service_check(const sr_service *service) {
+    if (service == NULL || service->magic != SRI_SERVICE_MAGIC) {
+        return SR_E_OBJECT;
+    }
+    return service->owner_key == sri_owner_key() ? 0 : sri_owner_error(service->owner_key);
+}
+
+uint64_t sri_service_now(const sr_service *service) {
+    return service->supervisor->client.ring->queue.backend->now_ns();
+}
+
+struct sri_service_worker *sri_service_find_worker(sr_service *service, uint64_t id) {
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        if (service->workers[i].seat != SRI_SEAT_FREE && service->workers[i].id == id) {
+            return &service->workers[i];
+        }
+    }
+    return NULL;
+}
+
+void sri_service_tell_state(sr_service *service, enum sr_service_change change, uint32_t version,
+                            int code) {
+    if (service->options.on_state != NULL) {
+        sri_ring_count_callback(service->supervisor->client.ring);
+        service->options.on_state(service, change, version, code, service->options.ctx);
+    }
+}
+
+/* ---- turns ------------------------------------------------------------------------------------
+ */
+
+void sri_service_turn(sr_service *service) {
+    sri_service_give_up_due(service);
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        sri_service_worker_turn(&service->workers[i]);
+    }
+    sri_service_balance(service);
+    sri_service_hand_out(service);
+}
+
+uint64_t sri_service_deadline(const sr_service *service) {
+    uint64_t next_ns = sri_calls_next_deadline(&service->calls);
+    if (service->start_not_before_ns != 0 && service->start_not_before_ns < next_ns) {
+        next_ns = service->start_not_before_ns;
+    }
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        const uint64_t deadline_ns = service->workers[i].deadline_ns;
+        next_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
+    }
+    return next_ns;
+}
+
+/* ---- open -------------------------------------------------------------------------------------
+ */
+
+static int check_options(const sr_service_options *options) {
+    const bool fits = options->workers >= 1 && options->workers <= SR_SERVICE_WORKERS_MAX &&
+                      options->spares <= SR_SERVICE_WORKERS_MAX && options->calls_max >= 1 &&
+                      options->calls_max <= SRI_CALLS_MAX && options->calls_per_worker >= 1 &&
+                      options->calls_per_worker <= SRI_CALLS_MAX &&
+                      options->payload_max_bytes <= SRI_PAYLOAD_MAX_BYTES &&
+                      options->restarts_max <= SRI_RESTARTS_MAX;
+    return fits ? 0 : SR_E_BOUNDS;
+}
+
+static int take_workers(sr_service *service) {
+    service->workers = sri_allocate(service->worker_count, sizeof *service->workers);
+    if (service->workers == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        struct sri_service_worker *worker = &service->workers[i];
+        worker->service = service;
+        worker->deadline_ns = SR_FOREVER;
+        worker->methods = sri_allocate(SR_METHODS_MAX, sizeof *worker->methods);
+        if (worker->methods == NULL) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static int take_names(sr_service *service) {
+    if (service->options.idempotent == NULL) {
+        return 0;
+    }
+    service->idempotent = sri_copy_strings(NULL, service->options.idempotent, NULL);
+    return service->idempotent != NULL ? 0 : -ENOMEM;
+}
+
+static int take_all(sr_service *service) {
+    const sr_service_options *options = &service->options;
+    const struct sri_restart_rules rules = {
+        .max = options->restarts_max,
+        .window_ns = options->restarts_window_ns,
+        .backoff_first_ns = options->backoff_first_ns,
+        .backoff_max_ns = options->backoff_max_ns,
+    };
+    int code = sri_recipe_init(&service->recipe, 1, options);
+    code = code < 0 ? code : sri_restart_init(&service->restart, &rules);
+    code = code < 0 ? code : take_workers(service);
+    code = code < 0 ? code : take_names(service);
+    return code < 0 ? code : sri_service_calls_init(service);
+}
+
+static void free_memory(sr_service *service) {
+    sri_service_calls_deinit(service);
+    for (uint32_t i = 0; service->workers != NULL && i < service->worker_count; i++) {
+        sri_release(service->workers[i].methods);
+    }
+    sri_release(service->workers);
+    sri_release(service->idempotent);
+    sri_restart_deinit(&service->restart);
+    sri_recipe_deinit(&service->recipe);
+    sri_recipe_deinit(&service->recipe_before);
+    service->magic = 0;
+    sri_release(service);
+}
+
+static int check_open(sr_supervisor *supervisor, const sr_service_options *options,
+                      sr_service_options *given) {
+    int code = sri_supervisor_check(supervisor);
+    if (code < 0) {
+        return code;
+    }
+    if (options == NULL || !sri_options_take(given, sizeof *given, options)) {
+        return -EINVAL;
+    }
+    return check_options(given);
+}
+
+int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options,
+                    sr_service **out_service) {
+    sr_service_options given = SR_SERVICE_OPTIONS_INIT;
+    if (out_service == NULL) {
+        return SRI_MISUSE(-EINVAL, 0);
+    }
+    *out_service = NULL;
+    int code = check_open(supervisor, options, &given);
+    if (code < 0) {
+        return SRI_MISUSE(code, 0);
+    }
+    const uint32_t seats = sri_service_seats(given.workers, given.spares);
+    if (seats > supervisor->options.workers_max - supervisor->worker_count) {
+        return SR_E_FULL;
+    }
+    sr_service *service = sri_allocate(1, sizeof *service);
+    if (service == NULL) {
+        return -ENOMEM;
+    }
+    service->supervisor = supervisor;
+    service->owner_key = supervisor->owner_key;
+    service->options = given;
+    service->worker_count = seats;
+    service->version_serving = service->version_last = 1;
+    service->state = SR_SERVICE_STARTING;
+    code = take_all(service);
+    if (code < 0) {
+        free_memory(service);
+        return code;
+    }
+    service->options.program = NULL; /* the caller's; what counts of it is in the recipe */
+    service->options.arguments = service->options.variables = service->options.idempotent = NULL;
+    service->magic = SRI_SERVICE_MAGIC;
+    service->next = supervisor->services;
+    supervisor->services = service;
+    supervisor->worker_count += seats;
+    sri_supervisor_want_turn(supervisor);
+    *out_service = service;
+    return 0;
+}
+
+/* ---- close ------------------------------------------------------------------------------------
+ */
+
+static bool has_workers(const sr_service *service) {
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        if (service->workers[i].seat != SRI_SEAT_FREE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void leave_supervisor(sr_service *service) {
+    sr_service **link = &service->supervisor->services;
+    while (*link != service) {
+        SR_CHECK(*link != NULL);
+        link = &(*link)->next;
+    }
+    *link = service->next;
+    service->supervisor->worker_count -= service->worker_count;
+}
+
+/* Answers everything and asks all workers to end. */
+static void stop_all(sr_service *service) {
+    sr_ring *ring = service->supervisor->client.ring;
+    service->closing = true;
+    ring->in_callback = true;
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        struct sri_service_worker *worker = &service->workers[i];
+        if (worker->seat != SRI_SEAT_FREE && worker->seat != SRI_SEAT_ENDING) {
+            sri_service_worker_stop(worker, SR_WORKER_ASKED);
+        }
+    }
+    sri_service_fail_waiting(service, -ECANCELED);
+    ring->in_callback = false;
+}
+
+static int close_service(sr_service *service) {
+    sr_ring *ring = service->supervisor->client.ring;
+    stop_all(service);
+    const uint64_t end_ns = sri_clock_after(
+        sri_service_now(service), sri_clock_after(service->options.stop_timeout_ns, KILL_NS));
+    while (has_workers(service)) {
+        const uint64_t now_ns = sri_service_now(service);
+        if (now_ns >= end_ns) {
+            return SR_E_IN_FLIGHT;
+        }
+        sri_supervisor_want_turn(service->supervisor);
+        if (sri_ring_wait_aside(ring, end_ns - now_ns) < 0) {
+            ring->queue.backend->pause(1000000);
+        }
+    }
+    leave_supervisor(service);
+    free_memory(service);
+    return 0;
+}
+
+/* The owner is gone, or this is a forked child: what is left is memory. */
+static int forget_service(sr_service *service) {
+    if (service->supervisor->client.ring != NULL) {
+        return SRI_MISUSE(SR_E_STATE, 0);
+    }
+    service->forgets = true;
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        const int code = sr_channel_close(&service->workers[i].channel);
+        if (code < 0) {
+            return code;
+        }
+    }
+    leave_supervisor(service);
+    free_memory(service);
+    return 0;
+}
+
+int sr_service_close(sr_service **service) {
+    if (service == NULL) {
+        return SRI_MISUSE(SR_E_OBJECT, 0);
+    }
+    sr_service *const gone = *service;
+    if (gone == NULL) {
+        return 0;
+    }
+    if (gone->magic != SRI_SERVICE_MAGIC) {
+        return SRI_MISUSE(SR_E_OBJECT, 0);
+    }
+    const bool owner = gone->owner_key == sri_owner_key();
+    const bool is_orphan =
+        !owner && (sri_owner_is_forked(gone->owner_key) || !sri_owner_is_alive(gone->owner_key));
+    if (!owner && !is_orphan) {
+        return SRI_MISUSE(SR_E_WRONG_THREAD, 0);
+    }
+    if (owner && gone->supervisor->client.ring->in_callback) {
+        return SRI_MISUSE(SR_E_STATE, 0);
+    }
+    const int code = owner ? close_service(gone) : forget_service(gone);
+    if (code == 0) {
+        *service = NULL;
+    }
+    return code;
+}
+
+/* ---- looking ----------------------------------------------------------------------------------
+ */
+
+int sr_service_get_stats(sr_service *service, sr_service_stats *out_stats) {
+    int code = sri_service_check(service);
+    if (code == 0 && (out_stats == NULL || !sri_stats_size_is_valid(out_stats->size))) {
+        code = -EINVAL;
+    }
+    if (code < 0) {
+        return SRI_MISUSE(code, 0);
+    }
+    sr_service_stats stats = service->stats;
+    stats.calls_in_flight = service->calls.count;
+    stats.calls_waiting = service->waiting.count;
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        stats.workers_ready += service->workers[i].seat == SRI_SEAT_READY;
+        stats.workers += service->workers[i].has_process;
+    }
+    stats.version = service->version_serving;
+    stats.state = service->state;
+    sri_stats_give(out_stats, &stats, sizeof stats);
+    return 0;
+}
+
+static sr_worker_info info_of(const struct sri_service_worker *worker) {
+    static const uint32_t states[] = {
+        [SRI_SEAT_STARTING] = SR_WORKER_STARTING,
+        [SRI_SEAT_READY] = SR_WORKER_READY,
+        [SRI_SEAT_DRAINING] = SR_WORKER_DRAINING,
+        [SRI_SEAT_ENDING] = SR_WORKER_ENDING,
+    };
+    return (sr_worker_info){
+        .worker = worker->id,
+        .answers = worker->exit.answers,
+        .pid = worker->exit.pid,
+        .state = states[worker->seat],
+        .version = worker->exit.version,
+        .calls = worker->calls.count,
+        .is_spare = worker->seat == SRI_SEAT_READY && !worker->is_active,
+    };
+}
+
+int sr_service_workers(sr_service *service, sr_worker_info *out_list, uint32_t room) {
+    int code = sri_service_check(service);
+    if (code == 0 && out_list == NULL && room > 0) {
+        code = -EINVAL;
+    }
+    if (code < 0) {
+        return SRI_MISUSE(code, 0);
+    }
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        if (service->workers[i].seat != SRI_SEAT_FREE) {
+            if (count < room) {
+                out_list[count] = info_of(&service->workers[i]);
+            }
+            count++;
+        }
+    }
+    return (int)count;
+}
