@@ -6,6 +6,9 @@
 #include "sys/clock.h"
 #include <errno.h>
 
+/* Between starts that lead nowhere, whatever the rules say: they must not keep a wait busy. */
+#define PAUSE_NS UINT64_C(1000000)
+
 /* One generation, and one that takes its place. */
 uint32_t sri_service_seats(uint32_t workers, uint32_t spares) {
     return 2 * (workers + spares);
@@ -82,6 +85,9 @@ void sri_service_note_end(const struct sri_service_worker *worker) {
     if (!sri_restart_note_end(&service->restart, now_ns, &delay_ns)) {
         go_down(service);
         return;
+    }
+    if (service->restart.in_a_row > 1 && delay_ns < PAUSE_NS) {
+        delay_ns = PAUSE_NS;
     }
     service->restarts_owed++;
     service->start_not_before_ns = sri_clock_after(now_ns, delay_ns);

@@ -12,6 +12,8 @@
 #include <poll.h>
 
 #define WORKERS_MAX UINT32_C(1024)
+/* When to ask a ring again that took no request. */
+#define AGAIN_NS UINT64_C(1000000)
 
 static bool is_set(sr_op op) {
     return op.bits != 0;
@@ -28,7 +30,7 @@ static void on_readable(sr_ring *ring, const sr_completion *completion, void *ct
     sri_ring_want_turn(ring);
 }
 
-/* Without room in the ring: in a later turn. */
+/* Without room in the ring: a little later. */
 static void watch(sr_supervisor *supervisor) {
     sr_request request = SR_REQUEST_INIT;
     if (supervisor->launcher == NULL || is_set(supervisor->watch_op)) {
@@ -39,8 +41,11 @@ static void watch(sr_supervisor *supervisor) {
     request.mask = POLLIN;
     request.ctx = supervisor;
     request.on_complete = on_readable;
-    if (sr_ring_submit(supervisor->client.ring, &request, &supervisor->watch_op) < 0) {
-        sri_ring_want_turn(supervisor->client.ring);
+    sr_ring *ring = supervisor->client.ring;
+    if (sr_ring_submit(ring, &request, &supervisor->watch_op) < 0) {
+        const uint64_t again_ns = sri_clock_after(ring->queue.backend->now_ns(), AGAIN_NS);
+        supervisor->client.deadline_ns =
+            again_ns < supervisor->client.deadline_ns ? again_ns : supervisor->client.deadline_ns;
     }
 }
 
