@@ -1,32 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * crash_proof WORKER FILE CALLS CRASH_EVERY: compresses pieces of FILE in a worker
+ * crash_proof WORKER FILE CALLS CRASH_EVERY: compresses pieces of FILE in worker processes
  * (deflate_worker), has them uncompressed again and compares, CALLS calls in all. After every
- * CRASH_EVERY answers the worker's buggy method is called as well: it dies, and another one is
- * started. Nothing of that reaches this process but answers that say so, one for each call that the
- * worker took along.
+ * CRASH_EVERY answers the worker's buggy method is called as well: the worker dies, a spare one
+ * takes over and another is started. Nothing of that reaches this process but answers that say so,
+ * one for each call that the worker took along.
  */
-#include <errno.h>
 #include <safering/safering.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define PIECE_BYTES 16384u
 #define IN_FLIGHT   16u
-#define WORKER_FD   3
 #define DEADLINE_NS UINT64_C(10000000000)
 
-struct service {
+struct job {
     sr_ring *ring;
-    sr_channel *channel;
-    const char *program;
-    pid_t pid;
+    sr_supervisor *supervisor;
+    sr_service *service;
     const unsigned char *bytes; /* the file */
     uint64_t size;
     uint64_t calls_wanted;
@@ -36,144 +29,133 @@ struct service {
     uint64_t answers;
     uint64_t crash_answers; /* of these: the worker had died */
     uint64_t mismatches;
-    uint64_t since_crash; /* answers of this worker */
-    uint32_t restarts;
+    uint64_t since_crash;
+    uint64_t crashes; /* workers that ended by themselves */
     uint32_t in_flight;
+    bool is_ready;
     uint32_t deflate, inflate, crash;
-    int ended; /* code, or 0 */
+    int code; /* of a service that cannot go on */
 };
 
-static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx);
+static void on_answer(sr_service *service, const sr_answer *answer, void *ctx);
 
-static uint64_t piece_bytes(const struct service *service, uint64_t piece) {
-    const uint64_t left = service->size - piece * PIECE_BYTES;
+static uint64_t piece_bytes(const struct job *job, uint64_t piece) {
+    const uint64_t left = job->size - piece * PIECE_BYTES;
     return left < PIECE_BYTES ? left : PIECE_BYTES;
 }
 
 /* A call with the piece's number as its tag; whatever refuses it is counted as no call. */
-static int call(struct service *service, uint32_t method, const void *data, uint64_t data_bytes,
+static int call(struct job *job, uint32_t method, const void *data, uint64_t data_bytes,
                 uint64_t piece) {
-    sr_call_request request = SR_CALL_REQUEST_INIT;
+    sr_service_request request = SR_SERVICE_REQUEST_INIT;
     request.method = method;
     request.data = data;
     request.data_bytes = data_bytes;
     request.tag = piece;
-    request.ctx = service;
+    request.ctx = job;
     request.on_answer = on_answer;
     request.deadline_ns = DEADLINE_NS;
-    const int code = sr_channel_call(service->channel, &request, NULL);
+    const int code = sr_service_call(job->service, &request, NULL);
     if (code == 0) {
-        service->calls++;
-        service->in_flight++;
+        job->calls++;
+        job->in_flight++;
     }
     return code;
 }
 
-static void call_more(struct service *service) {
-    const uint64_t pieces = (service->size + PIECE_BYTES - 1) / PIECE_BYTES;
-    while (service->ended == 0 && service->in_flight < IN_FLIGHT &&
-           service->calls < service->calls_wanted) {
-        const uint64_t piece = service->next++ % pieces;
-        if (call(service, service->deflate, service->bytes + piece * PIECE_BYTES,
-                 piece_bytes(service, piece), piece) < 0) {
+static void call_more(struct job *job) {
+    const uint64_t pieces = (job->size + PIECE_BYTES - 1) / PIECE_BYTES;
+    while (job->code == 0 && job->in_flight < IN_FLIGHT && job->calls < job->calls_wanted) {
+        const uint64_t piece = job->next++ % pieces;
+        if (call(job, job->deflate, job->bytes + piece * PIECE_BYTES, piece_bytes(job, piece),
+                 piece) < 0) {
             return;
         }
     }
 }
 
-static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx) {
-    struct service *service = ctx;
-    (void)channel;
-    service->in_flight--;
-    service->answers++;
+static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
+    struct job *job = ctx;
+    (void)service;
+    job->in_flight--;
+    job->answers++;
     if (answer->source == SR_ANSWER_CHANNEL) { /* no answer: the worker is gone */
-        service->crash_answers++;
+        job->crash_answers++;
+        call_more(job);
         return;
     }
-    if (answer->method == service->deflate) {
+    if (answer->method == job->deflate) {
         if (answer->result < 0 ||
-            call(service, service->inflate, answer->data, answer->data_bytes, answer->tag) < 0) {
-            service->mismatches += answer->result < 0;
+            call(job, job->inflate, answer->data, answer->data_bytes, answer->tag) < 0) {
+            job->mismatches += answer->result < 0;
         }
-    } else if (answer->data_bytes != piece_bytes(service, answer->tag) ||
-               memcmp(answer->data, service->bytes + answer->tag * PIECE_BYTES,
-                      answer->data_bytes) != 0) {
-        service->mismatches++;
+    } else if (answer->data_bytes != piece_bytes(job, answer->tag) ||
+               memcmp(answer->data, job->bytes + answer->tag * PIECE_BYTES, answer->data_bytes) !=
+                   0) {
+        job->mismatches++;
     }
-    if (++service->since_crash == service->crash_every) {
-        (void)call(service, service->crash, NULL, 0, 0); /* full: then not this time */
+    if (++job->since_crash == job->crash_every) {
+        job->since_crash = 0;
+        (void)call(job, job->crash, NULL, 0, 0); /* full: then not this time */
     }
-    call_more(service);
+    call_more(job);
 }
 
-static void on_state(sr_channel *channel, int code, void *ctx) {
-    struct service *service = ctx;
-    int found = code;
+/* Ready: the methods have numbers, which stay the same for all workers to come. */
+static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
+                     void *ctx) {
+    struct job *job = ctx;
+    (void)version;
+    if (change == SR_SERVICE_READY) {
+        code = sr_service_method(service, "deflate", &job->deflate);
+        code = code < 0 ? code : sr_service_method(service, "inflate", &job->inflate);
+        code = code < 0 ? code : sr_service_method(service, "crash", &job->crash);
+        job->is_ready = code == 0;
+    }
+    job->code = code;
     if (code == 0) {
-        found = sr_channel_method(channel, "deflate", &service->deflate);
-        found = found < 0 ? found : sr_channel_method(channel, "inflate", &service->inflate);
-        found = found < 0 ? found : sr_channel_method(channel, "crash", &service->crash);
-    }
-    service->ended = found; /* restarted outside of this callback */
-    if (found == 0) {
-        call_more(service);
+        call_more(job);
     }
 }
 
-/* Starts a worker with one end of a socket pair as its descriptor 3, and opens a channel to it. */
-static int start(struct service *service) {
-    char *const argv[] = {(char *)(uintptr_t)service->program, NULL};
-    char *const environment[] = {(char *)(uintptr_t) "SAFERING_WORKER_SOCKET=3", NULL};
-    sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
-    posix_spawn_file_actions_t actions;
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        return -errno;
+static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, void *ctx) {
+    struct job *job = ctx;
+    (void)service;
+    job->crashes += exit->cause == SR_WORKER_BY_ITSELF;
+    if (!job->is_ready) { /* not one that crashes, but one that does not come to be */
+        job->code = exit->code < 0 ? exit->code : SR_E_PEER_DIED;
     }
-    int code = -posix_spawn_file_actions_init(&actions);
-    code = code < 0 ? code : -posix_spawn_file_actions_adddup2(&actions, pair[1], WORKER_FD);
-    code = code < 0
-               ? code
-               : -posix_spawn(&service->pid, service->program, &actions, NULL, argv, environment);
-    (void)posix_spawn_file_actions_destroy(&actions);
-    (void)close(pair[1]);
+}
+
+static int start(struct job *job, const char *program) {
+    sr_service_options options = SR_SERVICE_OPTIONS_INIT;
+    options.program = program;
+    options.spares = 1;
+    options.restarts_window_ns = UINT64_C(1000000); /* it crashes for show: never too often */
     options.on_state = on_state;
-    options.ctx = service;
-    service->ended = 0;
-    service->since_crash = 0;
-    code = code < 0 ? code : sr_channel_open(service->ring, pair[0], &options, &service->channel);
-    if (code < 0) {
-        (void)close(pair[0]);
+    options.on_exit = on_exit_of_worker;
+    options.ctx = job;
+    int code = sr_ring_create(NULL, &job->ring);
+    code = code < 0 ? code : sr_supervisor_open(job->ring, NULL, &job->supervisor);
+    return code < 0 ? code : sr_service_open(job->supervisor, &options, &job->service);
+}
+
+static int run(struct job *job) {
+    int code = 0;
+    while (code >= 0 && (job->answers < job->calls_wanted || job->in_flight > 0)) {
+        code = sr_ring_wait(job->ring, 1, DEADLINE_NS, NULL, NULL);
+        code = code >= 0 && job->code < 0 ? job->code : code;
     }
     return code;
 }
 
-/* Ends the channel, and with it the worker. Returns a code if it did not die as it should. */
-static int stop(struct service *service, bool crashed) {
-    int status = 0;
-    const int code = sr_channel_close(&service->channel);
-    while (waitpid(service->pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    const bool as_expected = crashed == (status != 0);
-    if (!as_expected) {
-        fprintf(stderr, "crash_proof: the worker ended with status %#x\n", status);
-    }
-    return code < 0 ? code : as_expected ? 0 : -EIO;
-}
-
-static int run(struct service *service) {
-    int code = start(service);
-    while (code >= 0 && (service->answers < service->calls_wanted || service->in_flight > 0)) {
-        code = sr_ring_wait(service->ring, 1, DEADLINE_NS, NULL, NULL);
-        if (code >= 0 && service->ended == SR_E_PEER_DIED) {
-            code = stop(service, true);
-            code = code < 0 ? code : start(service);
-            service->restarts++;
-        }
-        code = code >= 0 && service->ended < 0 ? service->ended : code;
-    }
-    const int ended = service->channel != NULL ? stop(service, false) : 0;
-    return code < 0 ? code : ended;
+static int stop(struct job *job, uint64_t *out_restarts) {
+    sr_service_stats stats = SR_SERVICE_STATS_INIT;
+    int code = job->service != NULL ? sr_service_get_stats(job->service, &stats) : 0;
+    *out_restarts = stats.restarts;
+    code = code < 0 ? code : sr_service_close(&job->service);
+    code = code < 0 ? code : sr_supervisor_close(&job->supervisor);
+    return code < 0 ? code : sr_ring_destroy(&job->ring);
 }
 
 static unsigned char *read_all(const char *path, uint64_t *out_size) {
@@ -196,32 +178,32 @@ static unsigned char *read_all(const char *path, uint64_t *out_size) {
 }
 
 int main(int argc, char **argv) {
-    struct service service = {0};
+    struct job job = {0};
+    uint64_t restarts = 0;
     if (argc != 5) {
         fprintf(stderr, "usage: crash_proof WORKER FILE CALLS CRASH_EVERY\n");
         return 2;
     }
-    unsigned char *bytes = read_all(argv[2], &service.size);
+    unsigned char *bytes = read_all(argv[2], &job.size);
     if (bytes == NULL) {
         fprintf(stderr, "crash_proof: %s cannot be read, or is empty\n", argv[2]);
         return 1;
     }
-    service.program = argv[1];
-    service.bytes = bytes;
-    service.calls_wanted = strtoull(argv[3], NULL, 10);
-    service.crash_every = strtoull(argv[4], NULL, 10);
-    int code = sr_ring_create(NULL, &service.ring);
-    code = code < 0 ? code : run(&service);
-    const int ring_end = sr_ring_destroy(&service.ring);
-    code = code < 0 ? code : ring_end;
+    job.bytes = bytes;
+    job.calls_wanted = strtoull(argv[3], NULL, 10);
+    job.crash_every = strtoull(argv[4], NULL, 10);
+    int code = start(&job, argv[1]);
+    code = code < 0 ? code : run(&job);
+    const int stopped = stop(&job, &restarts);
+    code = code < 0 ? code : stopped;
     free(bytes);
-    printf("%llu calls, %llu answers (%llu of them: the worker had crashed), %u restarts, "
-           "%llu differences\n",
-           (unsigned long long)service.calls, (unsigned long long)service.answers,
-           (unsigned long long)service.crash_answers, service.restarts,
-           (unsigned long long)service.mismatches);
+    printf("%llu calls, %llu answers (%llu of them: the worker had crashed), %llu crashes, "
+           "%llu restarts, %llu differences\n",
+           (unsigned long long)job.calls, (unsigned long long)job.answers,
+           (unsigned long long)job.crash_answers, (unsigned long long)job.crashes,
+           (unsigned long long)restarts, (unsigned long long)job.mismatches);
     if (code < 0) {
         fprintf(stderr, "crash_proof: %s\n", sr_strerror(code));
     }
-    return code < 0 || service.calls != service.answers || service.mismatches > 0 ? 1 : 0;
+    return code < 0 || job.calls != job.answers || job.mismatches > 0 ? 1 : 0;
 }
