@@ -168,7 +168,7 @@ static int post(sr_ring *ring, uint64_t tag, void *ctx) {
     if (atomic_load(&inbox->owner_sleeps) != AWAKE) {
         const uint32_t where = atomic_exchange(&inbox->owner_sleeps, AWAKE);
         if (where != AWAKE) {
-            inbox->backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd : ring->event_fd);
+            inbox->backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd : ring->wakeup_fd);
         }
     }
     return 0;

@@ -168,7 +168,10 @@ static int equip_queue(sr_ring *ring) {
         code = sri_buffer_rings_register(ring);
     }
     if (code == 0 && ring->event_fd >= 0) {
-        code = queue->backend->queue_set_event_fd(queue, ring->event_fd);
+        /* What the program polls is one thing with io_uring and another without. */
+        code = (ring->event_fd == ring->wakeup_fd) == (queue->kind == SRI_BACKEND_URING)
+                   ? queue->backend->queue_set_event_fd(queue, ring->wakeup_fd, ring->event_fd)
+                   : SR_E_UNSUPPORTED;
     }
     return code;
 }

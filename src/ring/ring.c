@@ -149,9 +149,7 @@ void sri_ring_free(sr_ring *ring) {
         if (ring->queue.lifeline >= 0) {
             (void)ring->queue.backend->fd_close(ring->queue.lifeline); /* a pipe: cannot fail */
         }
-        if (ring->event_fd >= 0) {
-            (void)ring->queue.backend->fd_close(ring->event_fd); /* an eventfd: no more can it */
-        }
+        sri_ring_close_event(ring);
     }
     sri_inbox_destroy(ring);
     sri_files_deinit(&ring->files);
@@ -169,7 +167,7 @@ static int ring_init(sr_ring *ring, const sr_ring_options *options) {
     ring->owner_key = sri_owner_key();
     ring->waiting.first = SRI_INDEX32_NONE;
     ring->plain_opcode_max = SR_OP_WRITE;
-    ring->event_fd = -1;
+    ring->event_fd = ring->wakeup_fd = -1;
     ring->drain_timeout_ns = options->drain_timeout_ns;
     ring->on_trace = options->on_trace;
     ring->watches_submits = options->on_trace != NULL ? SRI_WATCH_TRACE : 0;

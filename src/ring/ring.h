@@ -95,7 +95,8 @@ struct sr_ring {
     sr_buffer_ring *buffer_rings;
     uint32_t starved_count;          /* operations, not abandoned ones, that wait for a buffer */
     uint32_t helpless_count;         /* of these, without a deadline */
-    int event_fd;                    /* -1: none */
+    int event_fd;                    /* what the program polls; -1: none */
+    int wakeup_fd;                   /* the eventfd by which the library makes it readable */
     uint8_t op_refused[SR_OP_COUNT]; /* by the restrictions */
     /* The caller's array of its last wait, while what has come since is kept in `completions` for
      * its next one; else NULL. */
@@ -290,6 +291,8 @@ void sri_ring_leave_clients(sr_ring *ring);
 /* Before the caller sleeps on the event descriptor: whatever is there already, or comes from now
  * on, makes it readable. */
 void sri_ring_prepare_event(sr_ring *ring);
+/* Nothing polls it any more. */
+void sri_ring_close_event(sr_ring *ring);
 
 /* -- close.c ------------------------------------------------------------------------------------
  */

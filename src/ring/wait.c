@@ -122,6 +122,13 @@ static bool clients_wait(const sr_ring *ring) {
     return SRI_UNLIKELY(ring->clients != NULL) && sri_ring_clients_deadline(ring) != SR_FOREVER;
 }
 
+/* Whether entering the kernel may bring completions that are not there yet. */
+static bool must_enter(const sr_ring *ring) {
+    /* The fallback does not say so of what its event descriptor tells. */
+    return sri_ring_kernel_has_more(ring) ||
+           (SRI_UNLIKELY(ring->event_fd >= 0) && ring->queue.kind == SRI_BACKEND_FALLBACK);
+}
+
 static int wait_loop(sr_ring *ring, struct waiter *waiter) {
     bool sent = false;
     for (;;) {
@@ -130,8 +137,7 @@ static int wait_loop(sr_ring *ring, struct waiter *waiter) {
         const bool satisfied = is_satisfied(ring, waiter);
         const bool idle =
             sri_ring_expected(ring) == 0 && !sri_ring_hears(ring) && !clients_wait(ring);
-        const bool settled =
-            sent || (sri_queue_unsent(&ring->queue) == 0 && !sri_ring_kernel_has_more(ring));
+        const bool settled = sent || (sri_queue_unsent(&ring->queue) == 0 && !must_enter(ring));
         if (settled && (satisfied || idle)) {
             return satisfied ? 0 : SR_E_IDLE;
         }

@@ -152,8 +152,12 @@ struct sri_backend {
     int (*queue_add_buffer_ring)(struct sri_queue *queue, uint16_t group,
                                  struct io_uring_buf_ring *memory, uint32_t entries);
     int (*queue_remove_buffer_ring)(struct sri_queue *queue, uint16_t group);
-    /* An eventfd that is signalled when completions arrive; -1 ends that. */
-    int (*queue_set_event_fd)(struct sri_queue *queue, int fd);
+    /* What a program polls to learn of completions and of writes to the eventfd @wakeup_fd: the
+     * same descriptor, or one more, the caller's. A negative errno. */
+    int (*event_open)(const struct sri_queue *queue, int wakeup_fd);
+    /* From now on completions make @event_fd readable; @wakeup_fd is the eventfd that it was opened
+     * for. -1 and -1 end that. */
+    int (*queue_set_event_fd)(struct sri_queue *queue, int wakeup_fd, int event_fd);
 
     /* -- memory ------------------------------------------------------------------------------- */
     int (*map)(const struct sri_map_options *options, struct sri_mapping *out_mapping);

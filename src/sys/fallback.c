@@ -116,7 +116,7 @@ static void init(struct sri_fallback *fallback, const struct sri_queue_config *c
     fallback->workers_max =
         config->workers_max > 0 ? config->workers_max : (uint32_t)WORKERS_MAX_DEFAULT;
     fallback->epoll_fd = fallback->wake_fd = fallback->lifeline_fd = -1;
-    fallback->event_fd = fallback->timer_fd = fallback->nudge_fd = -1;
+    fallback->event_fd = fallback->wakeup_fd = fallback->timer_fd = -1;
     sri_job_list_init(&fallback->overflow);
     sri_job_list_init(&fallback->queued);
     sri_job_list_init(&fallback->done);
@@ -219,12 +219,7 @@ static int fallback_open(const struct sri_backend *backend, const struct sri_que
 
 /* A forked child has copies of the memory and of the descriptors, and none of the threads. */
 static void close_in_child(struct sri_fallback *fallback) {
-    if (fallback->watcher != NULL) {
-        fallback->watcher->next = fallback->workers;
-        fallback->workers = fallback->watcher;
-    }
     close_if_open(fallback->timer_fd);
-    close_if_open(fallback->nudge_fd);
     sri_workers_forget(fallback);
     free_all(fallback, false); /* something else may be mapped where the queue was */
 }
@@ -238,7 +233,7 @@ static void fallback_close(struct sri_queue *queue, enum sri_closer closer) {
         return;
     }
     if (fallback->event_fd >= 0) {
-        (void)sri_fallback_set_event_fd(&(struct sri_queue){.state = fallback}, -1);
+        (void)sri_fallback_set_event_fd(&(struct sri_queue){.state = fallback}, -1, -1);
     }
     for (uint32_t i = 0; i < fallback->jobs_used; i++) {
         close_if_open(fallback->jobs[i].pidfd);
@@ -323,11 +318,11 @@ static int wait_for(struct sri_fallback *fallback, const struct sri_wait *wait) 
 }
 
 /* Whether entering again would bring something, as io_uring says it. What waits for a descriptor or
- * the clock may be ready at any time; nobody looks until then, unless there is a watcher, who says
- * so itself. */
+ * the clock may be ready at any time; nobody looks until then, unless there is an event descriptor,
+ * which says so. */
 static void set_flags(struct sri_fallback *fallback) {
     const bool unwatched =
-        fallback->watcher == NULL && (fallback->watched_count > 0 || fallback->timers.count > 0);
+        fallback->event_fd < 0 && (fallback->watched_count > 0 || fallback->timers.count > 0);
     pthread_mutex_lock(&fallback->lock);
     const bool run = unwatched || fallback->done.first != NULL;
     const uint32_t flags = (run ? IORING_SQ_TASKRUN : 0u) |
@@ -391,6 +386,7 @@ const struct sri_backend sri_backend_fallback = {
     .queue_set_buffer = fallback_set_buffer,
     .queue_add_buffer_ring = sri_fallback_add_buffer_ring,
     .queue_remove_buffer_ring = sri_fallback_remove_buffer_ring,
+    .event_open = sri_fallback_event_open,
     .queue_set_event_fd = sri_fallback_set_event_fd,
     .is_hung_up = fallback_is_hung_up,
     SRI_OS_FUNCTIONS,

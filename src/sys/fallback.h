@@ -131,12 +131,9 @@ struct sri_fallback {
     uint32_t files_count;
     struct iovec *buffers; /* fixed ones */
     uint32_t buffers_count;
-    int event_fd; /* the ring's; -1: none */
-    int timer_fd; /* while there is an event_fd: the next timer, for the watcher */
-    int nudge_fd; /* the owner to the watcher */
-    struct sri_worker *watcher;
-    _Atomic bool watcher_rests; /* it has told, and waits until the owner has looked */
-    _Atomic bool watcher_ends;
+    int event_fd;  /* what the program polls, an epoll descriptor of the ring's; -1: none */
+    int wakeup_fd; /* the eventfd in it */
+    int timer_fd;  /* while there is an event_fd: the next timer, in epoll_fd */
     /* Workers; under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t work;
@@ -295,9 +292,10 @@ void sri_worker_join(struct sri_worker *worker);
 /* -- fallback_events.c --------------------------------------------------------------------------
  */
 
-/* The seam's queue_set_event_fd. */
-int sri_fallback_set_event_fd(struct sri_queue *queue, int fd);
-/* At the end of each enter: tells the event descriptor, and lets the watcher look again. */
+/* The seam's event_open and queue_set_event_fd. */
+int sri_fallback_event_open(const struct sri_queue *queue, int wakeup_fd);
+int sri_fallback_set_event_fd(struct sri_queue *queue, int wakeup_fd, int event_fd);
+/* At the end of each enter: tells the event descriptor of CQEs. */
 void sri_fallback_tell(struct sri_fallback *fallback);
 /* The first timer has changed. */
 void sri_fallback_set_alarm(struct sri_fallback *fallback);

@@ -2,53 +2,18 @@
 /*
  * The event descriptor of a queue: readable when entering the queue would bring completions.
  *
- * While the owner is not inside of enter nobody looks at the epoll descriptor. So a queue with an
- * event descriptor has one more thread, the watcher: it sleeps until the epoll descriptor has
- * something (timers are in there too, as a timerfd), tells it once, and rests until the owner has
- * entered. It takes nothing from epoll and touches no job.
+ * An epoll descriptor with two others in it: the one on which the owner sleeps inside of enter,
+ * which has what is watched, the workers' wake-up and, as a timerfd, the next timer; and the
+ * eventfd of the ring, for what is told without the kernel. Both stay readable until somebody
+ * enters, or clears the eventfd.
  */
 #include "sys/fallback.h"
 
 #include "sys/os.h"
 #include "sys/plain.h"
-#include <poll.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
-
-static void write_count(int fd, uint64_t count) {
-    /* The caller's eventfd: full is as good as told, and a bad one is the caller's affair. */
-    (void)SRI_SYSCALL(SYS_write, fd, &count, sizeof count);
-}
-
-static void read_away(int fd) {
-    uint64_t count = 0;
-    (void)SRI_SYSCALL(SYS_read, fd, &count, sizeof count);
-}
-
-static void *watch(void *own) {
-    const struct sri_worker *worker = own;
-    struct sri_fallback *fallback = worker->fallback;
-    struct pollfd ready[2] = {
-        {.fd = fallback->nudge_fd, .events = POLLIN},
-        {.fd = fallback->epoll_fd, .events = POLLIN},
-    };
-    while (!atomic_load(&fallback->watcher_ends)) {
-        const bool rests = atomic_load(&fallback->watcher_rests);
-        (void)SRI_SYSCALL(SYS_ppoll, ready, rests ? 1L : 2L, NULL, NULL, (size_t)8);
-        if ((ready[0].revents & POLLIN) != 0) {
-            read_away(fallback->nudge_fd);
-        } else if (!rests && (ready[1].revents & POLLIN) != 0) {
-            /* Said before it is told: the owner, told, enters and sends the nudge. */
-            atomic_store(&fallback->watcher_rests, true);
-            atomic_fetch_or(&fallback->shared->sq_flags, IORING_SQ_TASKRUN);
-            write_count(fallback->event_fd, 1);
-        }
-        ready[0].revents = ready[1].revents = 0;
-    }
-    return NULL;
-}
 
 void sri_fallback_set_alarm(struct sri_fallback *fallback) {
     const struct sri_heap_item *first = sri_heap_first(&fallback->timers);
@@ -65,62 +30,66 @@ void sri_fallback_set_alarm(struct sri_fallback *fallback) {
 }
 
 void sri_fallback_tell(struct sri_fallback *fallback) {
-    if (fallback->event_fd >= 0) {
-        if (fallback->posted_count > 0) {
-            write_count(fallback->event_fd, fallback->posted_count);
-        }
-        if (atomic_exchange(&fallback->watcher_rests, false)) {
-            write_count(fallback->nudge_fd, 1);
-        }
+    if (fallback->event_fd >= 0 && fallback->posted_count > 0) {
+        sri_os_wakeup_write(fallback->wakeup_fd);
     }
     fallback->posted_count = 0;
 }
 
-static void stop(struct sri_fallback *fallback) {
-    if (fallback->watcher != NULL) {
-        atomic_store(&fallback->watcher_ends, true);
-        write_count(fallback->nudge_fd, 1);
-        sri_worker_join(fallback->watcher);
-        fallback->watcher = NULL;
-        atomic_store(&fallback->watcher_ends, false);
-        atomic_store(&fallback->watcher_rests, false);
+static int add(int epoll_fd, int fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+}
+
+int sri_fallback_event_open(const struct sri_queue *queue, int wakeup_fd) {
+    (void)queue;
+    const int event_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (event_fd < 0) {
+        return -errno;
     }
+    const int code = add(event_fd, wakeup_fd);
+    if (code < 0) {
+        (void)sri_os_close(event_fd); /* an epoll descriptor: cannot fail */
+        return code;
+    }
+    return event_fd;
+}
+
+static void stop(struct sri_fallback *fallback) {
+    struct epoll_event unused = {.events = 0};
+    /* The epoll descriptor stays open a little longer if workers are still busy. */
+    (void)epoll_ctl(fallback->event_fd, EPOLL_CTL_DEL, fallback->epoll_fd, &unused);
     if (fallback->timer_fd >= 0) {
         (void)sri_os_close(fallback->timer_fd); /* a timerfd: cannot fail; epoll drops it */
     }
-    if (fallback->nudge_fd >= 0) {
-        (void)sri_os_close(fallback->nudge_fd);
-    }
-    fallback->timer_fd = fallback->nudge_fd = fallback->event_fd = -1;
+    fallback->timer_fd = fallback->event_fd = fallback->wakeup_fd = -1;
 }
 
-static int begin(struct sri_fallback *fallback, int fd) {
-    fallback->event_fd = fd;
-    fallback->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+static int begin(struct sri_fallback *fallback, int wakeup_fd, int event_fd) {
+    fallback->event_fd = event_fd;
+    fallback->wakeup_fd = wakeup_fd;
     fallback->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fallback->nudge_fd < 0 || fallback->timer_fd < 0) {
-        return -errno;
+    int code = fallback->timer_fd >= 0 ? add(fallback->epoll_fd, fallback->timer_fd) : -errno;
+    if (code == 0) {
+        sri_fallback_set_alarm(fallback);
+        code = add(event_fd, fallback->epoll_fd);
     }
-    struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fallback->timer_fd}};
-    if (epoll_ctl(fallback->epoll_fd, EPOLL_CTL_ADD, fallback->timer_fd, &event) != 0) {
-        return -errno;
-    }
-    sri_fallback_set_alarm(fallback);
-    fallback->watcher = sri_worker_start(fallback, watch);
-    return fallback->watcher != NULL ? 0 : -EAGAIN;
+    return code;
 }
 
-int sri_fallback_set_event_fd(struct sri_queue *queue, int fd) {
+int sri_fallback_set_event_fd(struct sri_queue *queue, int wakeup_fd, int event_fd) {
     struct sri_fallback *fallback = queue->state;
-    if (fd < 0) {
+    if (wakeup_fd < 0) {
         const int code = fallback->event_fd >= 0 ? 0 : -ENXIO; /* as io_uring */
-        stop(fallback);
+        if (code == 0) {
+            stop(fallback);
+        }
         return code;
     }
     if (fallback->event_fd >= 0) {
         return -EBUSY;
     }
-    const int code = begin(fallback, fd);
+    const int code = begin(fallback, wakeup_fd, event_fd);
     if (code < 0) {
         stop(fallback);
     }

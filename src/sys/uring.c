@@ -260,9 +260,16 @@ static int uring_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
     return io_uring_unregister_buf_ring(uring_of(queue), group);
 }
 
-static int uring_set_event_fd(struct sri_queue *queue, int fd) {
-    return fd >= 0 ? io_uring_register_eventfd(uring_of(queue), fd)
-                   : io_uring_unregister_eventfd(uring_of(queue));
+/* The kernel signals the eventfd itself. */
+static int uring_event_open(const struct sri_queue *queue, int wakeup_fd) {
+    (void)queue;
+    return wakeup_fd;
+}
+
+static int uring_set_event_fd(struct sri_queue *queue, int wakeup_fd, int event_fd) {
+    (void)event_fd;
+    return wakeup_fd >= 0 ? io_uring_register_eventfd(uring_of(queue), wakeup_fd)
+                          : io_uring_unregister_eventfd(uring_of(queue));
 }
 
 const struct sri_backend sri_backend_uring = {
@@ -274,6 +281,7 @@ const struct sri_backend sri_backend_uring = {
     .queue_set_buffer = uring_set_buffer,
     .queue_add_buffer_ring = uring_add_buffer_ring,
     .queue_remove_buffer_ring = uring_remove_buffer_ring,
+    .event_open = uring_event_open,
     .queue_set_event_fd = uring_set_event_fd,
     .is_hung_up = sri_os_is_hung_up,
     SRI_OS_FUNCTIONS,

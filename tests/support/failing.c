@@ -178,9 +178,14 @@ static int wrap_remove_buffer_ring(struct sri_queue *queue, uint16_t group) {
     return code != 0 ? code : real_of(queue)->queue_remove_buffer_ring(queue, group);
 }
 
-static int wrap_set_event_fd(struct sri_queue *queue, int fd) {
+static int wrap_event_open(const struct sri_queue *queue, int wakeup_fd) {
+    const int code = called(FAILING_EVENT_OPEN);
+    return code != 0 ? code : real_of(queue)->event_open(queue, wakeup_fd);
+}
+
+static int wrap_set_event_fd(struct sri_queue *queue, int wakeup_fd, int event_fd) {
     const int code = called(FAILING_QUEUE_SET_EVENT_FD);
-    return code != 0 ? code : real_of(queue)->queue_set_event_fd(queue, fd);
+    return code != 0 ? code : real_of(queue)->queue_set_event_fd(queue, wakeup_fd, event_fd);
 }
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -307,6 +312,7 @@ static const struct sri_backend wrapper = {
     .queue_set_buffer = wrap_set_buffer,
     .queue_add_buffer_ring = wrap_add_buffer_ring,
     .queue_remove_buffer_ring = wrap_remove_buffer_ring,
+    .event_open = wrap_event_open,
     .queue_set_event_fd = wrap_set_event_fd,
     .map = wrap_map,
     .unmap = wrap_unmap,

@@ -6,6 +6,7 @@
 #include "fixture.h"
 
 #include "support/baseline.h"
+#include "support/deny.h"
 #include "support/failing.h"
 #include "support/rig.h"
 #include <poll.h>
@@ -452,6 +453,30 @@ static void fail_each_call(uint32_t backend) {
 
 Test(move, a_ring_that_could_not_be_adopted_is_still_released_and_whole) {
     fail_each_call(SR_BACKEND_ANY);
+}
+
+/* What a program polls differs between the backends, and its number stays. */
+Test(move, a_ring_with_an_event_descriptor_does_not_change_its_backend) {
+    int fd = -1;
+    sr_ring *ring = ring_make(NULL);
+    if (ring_stats(ring).backend != SR_BACKEND_URING) {
+        ring_end(&ring);
+        cr_skip_test("no io_uring here, so no other backend to come to");
+    }
+    assert_ok(sr_ring_event_fd(ring, &fd));
+    assert_ok(sr_ring_release(ring));
+    const char *missing = deny_io_uring(EPERM);
+    if (missing != NULL) {
+        assert_ok(sr_ring_adopt(ring));
+        ring_end(&ring);
+        cr_skip_test("%s", missing);
+    }
+    baseline_take(&baseline);
+    assert_code(sr_ring_adopt(ring), SR_E_UNSUPPORTED);
+    const char *difference = baseline_difference(&baseline);
+    cr_assert_null(difference, "%s", difference);
+    assert_code(sr_ring_flush(ring), SR_E_WRONG_THREAD);
+    ring_end(&ring);
 }
 
 /* ---- destroying what nobody owns ------------------------------------------------------------- */
