@@ -99,7 +99,7 @@ Test(error, codes_of_the_kernel_have_name_and_text) {
 }
 
 Test(error, codes_that_nobody_defines_are_unknown_and_never_null) {
-    const int strange[] = {INT_MIN, INT_MIN + 1, -4114, -4095, -4000, -41, -100000};
+    const int strange[] = {INT_MIN, INT_MIN + 1, SR_E_WORKER_DOWN - 1, -4095, -4000, -41, -100000};
     for (size_t i = 0; i < COUNT_OF(strange); i++) {
         cr_assert_str_eq(sr_error_name(strange[i]), "UNKNOWN", "%d", strange[i]);
         cr_assert_str_eq(sr_strerror(strange[i]), "unknown error", "%d", strange[i]);
