@@ -291,9 +291,10 @@ typedef struct sr_service_request {
  * Calls of one worker run in the order in which they were made; of several workers, and after one
  * died, there is no order.
  *
- * Return:  0, SR_E_FULL (`calls_max`), SR_E_WORKER_DOWN, SR_E_BOUNDS (payload, method), -EINVAL,
- *          -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. Nothing was called then.
- * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
+ * Return:  0, SR_E_FULL (`calls_max`), SR_E_WORKER_DOWN, -ENOENT (a reload has taken the method
+ *          away), SR_E_BOUNDS (payload, method), -EINVAL, -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD,
+ * SR_E_FORKED. Nothing was called then. Thread:  the ring's owner, also inside of callbacks.
+ * Blocks: never.
  */
 SR_API SR_MUST_USE int sr_service_call(sr_service *service, const sr_service_request *request,
                                        sr_call *out_call);

@@ -41,25 +41,53 @@ void sri_service_tell_state(sr_service *service, enum sr_service_change change, 
 /* ---- turns ------------------------------------------------------------------------------------
  */
 
-void sri_service_turn(sr_service *service) {
-    sri_service_give_up_due(service);
-    for (uint32_t i = 0; i < service->worker_count; i++) {
-        sri_service_worker_turn(&service->workers[i]);
-    }
-    sri_service_balance(service);
-    sri_service_hand_out(service);
+void sri_service_change(sr_service *service) {
+    service->has_changed = true;
+    sri_supervisor_want_turn(service->supervisor);
 }
 
-uint64_t sri_service_deadline(const sr_service *service) {
-    uint64_t next_ns = sri_calls_next_deadline(&service->calls);
-    if (service->start_not_before_ns != 0 && service->start_not_before_ns < next_ns) {
-        next_ns = service->start_not_before_ns;
-    }
+static uint64_t seats_due(const sr_service *service) {
+    uint64_t next_ns =
+        service->start_not_before_ns != 0 ? service->start_not_before_ns : SR_FOREVER;
     for (uint32_t i = 0; i < service->worker_count; i++) {
         const uint64_t deadline_ns = service->workers[i].deadline_ns;
         next_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
     }
     return next_ns;
+}
+
+/* A turn comes with every round of a wait, and there may be hundreds of seats. */
+static bool must_look(const sr_service *service) {
+    return service->has_changed || (service->seats_due_ns != SR_FOREVER &&
+                                    service->seats_due_ns <= sri_service_now(service));
+}
+
+static void look_at_seats(sr_service *service) {
+    bool some_end = false;
+    service->has_changed = false;
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        sri_service_worker_turn(&service->workers[i]);
+    }
+    sri_service_balance(service);
+    for (uint32_t i = 0; i < service->worker_count; i++) {
+        some_end = some_end || service->workers[i].seat == SRI_SEAT_ENDING;
+    }
+    /* A channel that closes is asked again in each round: what it waits for is told to nobody. */
+    service->has_changed = service->has_changed || some_end;
+    service->seats_due_ns = seats_due(service);
+}
+
+void sri_service_turn(sr_service *service) {
+    sri_service_give_up_due(service);
+    if (must_look(service)) {
+        look_at_seats(service);
+    }
+    sri_service_hand_out(service);
+}
+
+uint64_t sri_service_deadline(const sr_service *service) {
+    const uint64_t next_ns = sri_calls_next_deadline(&service->calls);
+    return next_ns < service->seats_due_ns ? next_ns : service->seats_due_ns;
 }
 
 /* ---- open -------------------------------------------------------------------------------------
@@ -166,6 +194,7 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
     service->worker_count = seats;
     service->version_serving = service->version_last = 1;
     service->state = SR_SERVICE_STARTING;
+    service->seats_due_ns = SR_FOREVER;
     code = take_all(service);
     if (code < 0) {
         free_memory(service);
@@ -177,7 +206,7 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
     service->next = supervisor->services;
     supervisor->services = service;
     supervisor->worker_count += seats;
-    sri_supervisor_want_turn(supervisor);
+    sri_service_change(service);
     *out_service = service;
     return 0;
 }
@@ -229,7 +258,7 @@ static int close_service(sr_service *service) {
         if (now_ns >= end_ns) {
             return SR_E_IN_FLIGHT;
         }
-        sri_supervisor_want_turn(service->supervisor);
+        sri_service_change(service);
         if (sri_ring_wait_aside(ring, end_ns - now_ns) < 0) {
             ring->queue.backend->pause(1000000);
         }

@@ -95,6 +95,7 @@ struct sr_service {
     bool is_reloading;
     bool reload_fails;   /* one of the new workers ends; which code it is shows when it has */
     bool has_told_ready; /* of the serving version */
+    bool has_changed;    /* seats are to be looked at in the next turn */
     bool forgets;        /* the ring is gone: memory alone */
     uint64_t owner_key;
     sr_supervisor *supervisor;
@@ -106,6 +107,7 @@ struct sr_service {
     uint32_t version_last;           /* given out */
     struct sri_restart restart;
     uint64_t start_not_before_ns; /* 0: no need to wait */
+    uint64_t seats_due_ns;        /* when seats are to be looked at though nothing has changed */
     uint32_t restarts_owed;       /* workers that ended unasked and were not replaced yet */
     struct sri_service_worker *workers;
     uint32_t worker_count; /* seats */
@@ -126,6 +128,8 @@ uint64_t sri_service_now(const sr_service *service);
 void sri_service_turn(sr_service *service);
 /* When it wants the next turn at the latest. */
 uint64_t sri_service_deadline(const sr_service *service);
+/* Something has happened to a seat: the next turn looks at all of them, and comes at once. */
+void sri_service_change(sr_service *service);
 /* Its worker of this number, or NULL. */
 struct sri_service_worker *sri_service_find_worker(sr_service *service, uint64_t id);
 void sri_service_tell_state(sr_service *service, enum sr_service_change change, uint32_t version,

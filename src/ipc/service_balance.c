@@ -98,7 +98,7 @@ void sri_service_note_exit(sr_service *service, const sr_worker_exit *exit) {
         exit->cause != SR_WORKER_ASKED) {
         fail_reload(service, exit->code != 0 ? exit->code : SR_E_PEER_DIED);
     }
-    sri_supervisor_want_turn(service->supervisor);
+    sri_service_change(service);
 }
 
 /* ---- starts -----------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ static int take_recipe(sr_service *service, const struct sri_recipe *recipe) {
         service->recipe_before = service->recipe;
     }
     service->recipe = *recipe;
-    sri_supervisor_want_turn(service->supervisor);
+    sri_service_change(service);
     return 0;
 }
 

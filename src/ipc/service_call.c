@@ -156,6 +156,8 @@ void sri_service_on_answer(sr_channel *channel, const sr_answer *answer, void *c
         worker->has_told_event = false;
         worker->exit.answers++;
         sri_supervisor_want_turn(service->supervisor); /* there is room for another one */
+        service->has_changed = service->has_changed || worker->seat == SRI_SEAT_DRAINING ||
+                               worker->exit.answers == service->options.recycle_answers;
     }
     if (call == NULL || detail_of(service, call)->worker != worker) {
         return; /* it has been given up */
@@ -177,7 +179,7 @@ static struct sri_service_worker *choose(const sr_service *service, uint32_t met
     *out_exists = false;
     for (uint32_t i = 0; i < service->worker_count; i++) {
         struct sri_service_worker *worker = &service->workers[i];
-        if (worker->seat != SRI_SEAT_READY || !worker->is_active ||
+        if (worker->seat != SRI_SEAT_READY || !worker->is_active || !worker->has_process ||
             worker->exit.version != service->version_serving) {
             continue;
         }
@@ -250,6 +252,7 @@ static void give_up(sr_service *service, struct sri_call *call) {
     const struct sri_service_call detail = *detail_of(service, call);
     struct sri_service_worker *worker = detail.worker;
     const int code = call->cancelled ? -ECANCELED : SR_E_TIMEOUT;
+    service->has_changed = true; /* it may have been the last of a worker that drains */
     if (worker != NULL) {
         if (code == SR_E_TIMEOUT && worker->calls.first == slot_of(service, call) &&
             worker->seat != SRI_SEAT_ENDING) {
@@ -383,6 +386,9 @@ static int place(sr_service *service, struct sri_call *call, const void *data) {
     bool exists = false;
     struct sri_service_worker *worker =
         service->waiting.count == 1 ? choose(service, call->method, &exists) : NULL;
+    if (service->waiting.count == 1 && !exists) {
+        return -ENOENT;
+    }
     const bool keeps = worker == NULL || service->methods[call->method].is_idempotent;
     int code = keeps ? keep_data(detail_of(service, call), data) : 0;
     if (code < 0 || worker == NULL) {

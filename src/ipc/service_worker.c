@@ -15,10 +15,6 @@
 /* When to ask a launcher again that took no request. */
 #define AGAIN_NS UINT64_C(10000000)
 
-static void want_turn(const struct sri_service_worker *worker) {
-    sri_supervisor_want_turn(worker->service->supervisor);
-}
-
 static void set_time(struct sri_service_worker *worker, uint64_t duration_ns) {
     worker->deadline_ns = sri_clock_after(sri_service_now(worker->service), duration_ns);
 }
@@ -41,7 +37,7 @@ static void on_ready(struct sri_service_worker *worker) {
     worker->seat = SRI_SEAT_READY;
     worker->deadline_ns = SR_FOREVER;
     sri_service_take_methods(worker);
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 /* All calls have been answered: that the channel has ended is told last. */
@@ -57,7 +53,7 @@ static void on_channel_end(struct sri_service_worker *worker, int code) {
     } else {
         sri_service_worker_kill(worker, SR_WORKER_BROKE_PROTOCOL, code);
     }
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 static void on_channel_state(sr_channel *channel, int code, void *ctx) {
@@ -138,7 +134,7 @@ void sri_service_worker_start(struct sri_service_worker *worker) {
     if (code < 0) {
         worker->seat = SRI_SEAT_ENDING;
         set_cause(worker, SR_WORKER_NOT_STARTED, code);
-        want_turn(worker);
+        sri_service_change(worker->service);
     }
 }
 
@@ -157,7 +153,7 @@ void sri_service_worker_drain(struct sri_service_worker *worker) {
     worker->seat = SRI_SEAT_DRAINING;
     worker->is_active = false;
     set_time(worker, worker->service->options.stop_timeout_ns);
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 void sri_service_worker_stop(struct sri_service_worker *worker, enum sr_worker_cause cause) {
@@ -166,7 +162,7 @@ void sri_service_worker_stop(struct sri_service_worker *worker, enum sr_worker_c
     set_cause(worker, cause, 0);
     set_time(worker, worker->service->options.stop_timeout_ns);
     end_channel(worker);
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 void sri_service_worker_kill(struct sri_service_worker *worker, enum sr_worker_cause cause,
@@ -177,7 +173,7 @@ void sri_service_worker_kill(struct sri_service_worker *worker, enum sr_worker_c
     set_cause(worker, cause, code);
     worker->wants_kill = worker->has_process;
     sri_service_record_call(worker);
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 static void send_kill(struct sri_service_worker *worker) {
@@ -238,7 +234,7 @@ void sri_service_worker_on_event(struct sri_service_worker *worker,
          * it has left behind holds it. */
         set_time(worker, LEAVE_NS);
     }
-    want_turn(worker);
+    sri_service_change(worker->service);
 }
 
 /* Its process is gone and its channel closed. */

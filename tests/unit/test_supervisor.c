@@ -396,7 +396,7 @@ Test(supervisor, a_call_whose_deadline_passes_takes_its_worker_along) {
 Test(supervisor, a_deadline_of_a_call_that_does_not_run_yet_ends_the_call_alone) {
     struct outcome first;
     struct outcome second;
-    const uint32_t ms = 200;
+    const uint32_t ms = 500;
     host_begin();
     call_with("pause", &ms, sizeof ms, &first);
     sr_service_request request = request_for("echo", NULL, 0, &second);
@@ -405,7 +405,7 @@ Test(supervisor, a_deadline_of_a_call_that_does_not_run_yet_ends_the_call_alone)
     UNTIL(second.count > 0);
     assert_lost(&second, SR_E_TIMEOUT);
     UNTIL(first.count > 0);
-    cr_assert_eq(first.answer.result, 200);
+    cr_assert_eq(first.answer.result, 500);
     cr_assert_eq(host.exit_count, 0);
     (void)answer_of("pid"); /* the late answer of the second is dropped on the way */
     host_end();
@@ -445,7 +445,9 @@ static void goes_down(const char *how, enum sr_worker_cause cause, int code) {
     supervisor_begin(2);
     options.restarts_max = 2;
     options.backoff_first_ns = MS;
-    options.start_timeout_ns = 100 * MS;
+    if (cause == SR_WORKER_NOT_READY) { /* the others say enough before */
+        options.start_timeout_ns = 100 * MS;
+    }
     service_begin(&options);
     UNTIL(host.changes[SR_SERVICE_WENT_DOWN] > 0);
     assert_code(host.code, SR_E_WORKER_DOWN);
