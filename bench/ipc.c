@@ -6,6 +6,7 @@
 #include "baseline.h"
 #include <errno.h>
 #include <safering/worker.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,12 +49,20 @@ static int64_t echo(sr_served *served, const void *data, uint64_t data_bytes, vo
     return sr_serve_reply(served, data, data_bytes);
 }
 
+static int64_t crash(sr_served *served, const void *data, uint64_t data_bytes, void *ctx) {
+    (void)served;
+    (void)data;
+    (void)data_bytes;
+    (void)ctx;
+    return raise(SIGKILL); /* leaves no core, whatever this machine does with cores */
+}
+
 static int serve_worker(void) {
-    const sr_method methods[] = {{"echo", echo, NULL}};
+    const sr_method methods[] = {{"echo", echo, NULL}, {"crash", crash, NULL}};
     sr_serve_options options = SR_SERVE_OPTIONS_INIT;
 
     options.socket = PEER_SOCKET;
-    return sr_serve(methods, 1, &options) == 0 ? 0 : 1;
+    return sr_serve(methods, 2, &options) == 0 ? 0 : 1;
 }
 
 int bench_ipc_peer_main(int argc, char **argv) {
