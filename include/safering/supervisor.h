@@ -105,7 +105,8 @@ enum sr_worker_cause {
     SR_WORKER_BY_ITSELF = 1,      /* it exited or was killed; `end` and `status` say how */
     SR_WORKER_NOT_STARTED = 2,    /* it never ran; `code` says why */
     SR_WORKER_NOT_READY = 3,      /* killed: it said nothing within `start_timeout_ns` */
-    SR_WORKER_STUCK = 4,          /* killed: the call that it ran had passed its deadline */
+    SR_WORKER_STUCK = 4,          /* killed: the call that it ran had passed its deadline, or it had
+                                     none and did not say that it goes on */
     SR_WORKER_BROKE_PROTOCOL = 5, /* killed: `code` is SR_E_PROTOCOL or SR_E_UNSUPPORTED */
     SR_WORKER_ASKED = 6,          /* the supervisor wanted it: reload, recycling, down, close */
     SR_WORKER_LAUNCHER_LOST = 7   /* it went with the launcher; how is not known */
@@ -188,6 +189,9 @@ typedef struct sr_service_options {
     uint64_t stop_timeout_ns;
     /** A worker is replaced, without losing a call, after so many answers; 0: never. */
     uint64_t recycle_answers;
+    /** A worker without a call is asked so often whether it goes on, and killed as stuck if it has
+     * not said so by the next time; spares, too. 0: never, the default, for it wakes everybody. */
+    uint64_t heartbeat_ns;
     /** Copies: names of methods, NULL at the end. A call of one of these goes to another worker
      * when its own dies, up to three times, unless it ran and had sent events. NULL: none. */
     const char *const *idempotent;
@@ -197,28 +201,14 @@ typedef struct sr_service_options {
     void *ctx; /* of all three */
 } sr_service_options;
 
+/* clang-format off */
 #define SR_SERVICE_OPTIONS_INIT                                                                    \
-    (SR_LITERAL(sr_service_options){sizeof(sr_service_options),                                    \
-                                    0,                                                             \
-                                    0,                                                             \
-                                    0,                                                             \
-                                    1,                                                             \
-                                    0,                                                             \
-                                    1024,                                                          \
-                                    16,                                                            \
-                                    UINT32_C(67108864),                                            \
-                                    5,                                                             \
-                                    UINT64_C(10000000000),                                         \
-                                    UINT64_C(10000000),                                            \
-                                    UINT64_C(1000000000),                                          \
-                                    UINT64_C(10000000000),                                         \
-                                    UINT64_C(5000000000),                                          \
-                                    0,                                                             \
-                                    0,                                                             \
-                                    0,                                                             \
-                                    0,                                                             \
-                                    0,                                                             \
+    (SR_LITERAL(sr_service_options){sizeof(sr_service_options), 0, 0, 0, 1, 0, 1024, 16,           \
+                                    UINT32_C(67108864), 5, UINT64_C(10000000000),                  \
+                                    UINT64_C(10000000), UINT64_C(1000000000),                      \
+                                    UINT64_C(10000000000), UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, \
                                     0})
+/* clang-format on */
 
 /**
  * sr_service_open() - start workers of one kind
@@ -338,7 +328,8 @@ typedef struct sr_service_stats {
     uint64_t ends_unasked;
     uint64_t kills_stuck;
     uint64_t recycled;
-    uint64_t reloads; /* that succeeded */
+    uint64_t heartbeats; /* that workers answered */
+    uint64_t reloads;    /* that succeeded */
     uint64_t events;
     uint32_t calls_in_flight; /* without an answer */
     uint32_t calls_waiting;   /* of these, for a worker */
@@ -350,7 +341,7 @@ typedef struct sr_service_stats {
 
 #define SR_SERVICE_STATS_INIT                                                                      \
     (SR_LITERAL(sr_service_stats){sizeof(sr_service_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-                                  0, 0, 0, 0})
+                                  0, 0, 0, 0, 0})
 
 /**
  * sr_service_get_stats() - what a service has done so far

@@ -28,7 +28,9 @@ typedef int64_t (*sr_method_fn)(sr_served *served, const void *data, uint64_t da
                                 void *ctx);
 
 typedef struct sr_method {
-    const char *name; /* 1 .. 63 printable characters of ASCII without space; its own */
+    /** 1 .. 63 printable characters of ASCII without space; its own, and not
+     * "safering.heartbeat", which each worker has. */
+    const char *name;
     sr_method_fn run;
     void *ctx;
 } sr_method;

@@ -8,7 +8,11 @@
 
 #include "core/check.h"
 
-#define SRI_METHODS_MAX      1024u
+/* What a program may have, and one of the library's own. */
+#define SRI_METHODS_MAX      1025u
+/* The method that each worker has, behind its own: it does nothing. That it answers shows that the
+ * loop which runs methods goes round. */
+#define SRI_METHOD_HEARTBEAT "safering.heartbeat"
 #define SRI_METHOD_NAME_MAX  63u
 #define SRI_HELLO_BYTES_MAX  (SRI_METHODS_MAX * (1u + SRI_METHOD_NAME_MAX))
 #define SRI_METHOD_NOT_KNOWN UINT16_MAX

@@ -76,6 +76,7 @@ struct sri_service_worker {
     bool wants_kill;     /* as soon as the launcher takes it */
     bool has_told_event; /* since its last answer */
     bool has_answered;
+    bool owes_beat;  /* it was asked whether it goes on */
     bool is_noted;   /* the service knows that it ends */
     bool has_record; /* which call it ran is in `exit` */
     sr_channel *channel;

@@ -27,6 +27,47 @@ static void set_cause(struct sri_service_worker *worker, enum sr_worker_cause ca
     }
 }
 
+/* ---- its heart --------------------------------------------------------------------------------
+ */
+
+static void on_beat(sr_channel *channel, const sr_answer *answer, void *ctx) {
+    struct sri_service_worker *worker = ctx;
+    (void)channel;
+    if (answer->source == SR_ANSWER_METHOD) {
+        worker->owes_beat = false;
+        worker->service->stats.heartbeats++;
+    }
+}
+
+/* When to ask it; or never, if that is not wanted. */
+static void set_beat(struct sri_service_worker *worker) {
+    const uint64_t period_ns = worker->service->options.heartbeat_ns;
+    worker->deadline_ns = SR_FOREVER;
+    if (period_ns != 0) {
+        set_time(worker, period_ns);
+    }
+}
+
+/* Whoever has a call, also one that was given up, is asked by that call's deadline. */
+static void ask_for_beat(struct sri_service_worker *worker) {
+    const uint16_t method = sri_hello_find(&worker->channel->hello, SRI_METHOD_HEARTBEAT);
+    sr_call_request request = SR_CALL_REQUEST_INIT;
+    if (worker->owes_beat) {
+        worker->service->stats.kills_stuck++;
+        sri_service_worker_kill(worker, SR_WORKER_STUCK, SR_E_TIMEOUT);
+        return;
+    }
+    set_beat(worker);
+    if (worker->channel->calls.count > 0 || method == SRI_METHOD_NOT_KNOWN) {
+        return;
+    }
+    request.method = method;
+    request.on_answer = on_beat;
+    request.ctx = worker;
+    /* Refused for want of memory: then it is asked the next time. */
+    worker->owes_beat = sr_channel_call(worker->channel, &request, NULL) == 0;
+}
+
 /* ---- its channel ------------------------------------------------------------------------------
  */
 
@@ -35,7 +76,7 @@ static void on_ready(struct sri_service_worker *worker) {
         return;
     }
     worker->seat = SRI_SEAT_READY;
-    worker->deadline_ns = SR_FOREVER;
+    set_beat(worker);
     sri_service_take_methods(worker);
     sri_service_change(worker->service);
 }
@@ -262,6 +303,8 @@ static void on_deadline(struct sri_service_worker *worker) {
         sri_service_worker_stop(worker, SR_WORKER_ASKED);
     } else if (worker->seat == SRI_SEAT_STARTING) {
         sri_service_worker_kill(worker, SR_WORKER_NOT_READY, SR_E_TIMEOUT);
+    } else if (worker->seat == SRI_SEAT_READY) {
+        ask_for_beat(worker);
     }
 }
 

@@ -190,8 +190,22 @@ static int read_frame(sr_served *served, struct sri_frame *out_frame) {
 /* ---- methods ---------------------------------------------------------------------------------
  */
 
+static int64_t beat(sr_served *served, const void *data, uint64_t data_bytes, void *ctx) {
+    (void)served;
+    (void)data;
+    (void)data_bytes;
+    (void)ctx;
+    return 0;
+}
+
+/* The program's methods, and behind them the library's. */
+static const sr_method *method_at(const sr_served *served, uint32_t number) {
+    static const sr_method heartbeat = {SRI_METHOD_HEARTBEAT, beat, NULL};
+    return number < served->method_count ? &served->methods[number] : &heartbeat;
+}
+
 static int run_method(sr_served *served, const struct sri_frame *frame, const uint8_t *data) {
-    const sr_method *method = &served->methods[frame->method];
+    const sr_method *method = method_at(served, frame->method);
     struct sri_frame answer = *frame;
     answer.kind = SRI_FRAME_ANSWER;
     answer.size_bytes = 0;
@@ -214,7 +228,7 @@ static int run_method(sr_served *served, const struct sri_frame *frame, const ui
 }
 
 static int serve_frame(sr_served *served, const struct sri_frame *frame) {
-    if (frame->method >= served->method_count) {
+    if (frame->method > served->method_count) {
         return SR_E_PROTOCOL;
     }
     const size_t size = frame->size_bytes;
@@ -249,8 +263,8 @@ static int append_hello(sr_served *served) {
     uint8_t names[SRI_HELLO_BYTES_MAX];
     struct sri_hello hello;
     size_t size = 0;
-    for (uint32_t i = 0; i < served->method_count; i++) {
-        const sr_method *method = &served->methods[i];
+    for (uint32_t i = 0; i <= served->method_count; i++) {
+        const sr_method *method = method_at(served, i);
         const size_t count = method->name != NULL && method->run != NULL
                                  ? sri_hello_append(names + size, sizeof names - size, method->name)
                                  : 0;

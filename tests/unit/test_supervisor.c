@@ -435,6 +435,28 @@ Test(supervisor, a_cancelled_call_is_answered_and_its_worker_goes_on) {
     host_end();
 }
 
+Test(supervisor, a_worker_that_does_not_go_on_is_found_without_a_call) {
+    struct outcome outcome;
+    const uint32_t long_ms = 600;
+    sr_service_options options = serving(NULL);
+    options.heartbeat_ns = 250 * MS;
+    host_begin_with(&options);
+    const pid_t first = (pid_t)answer_of("pid");
+    call_with("pause", &long_ms, sizeof long_ms, &outcome); /* beats are not asked for meanwhile */
+    UNTIL(outcome.count > 0);
+    cr_assert_eq(outcome.answer.source, SR_ANSWER_METHOD);
+    UNTIL(stats_of().heartbeats >= 2);
+    cr_assert_eq(host.exit_count, 0);
+    cr_assert_eq(kill(first, SIGSTOP), 0);
+    UNTIL(host.exit_count == 1);
+    cr_assert_eq(host.exits[0].cause, SR_WORKER_STUCK);
+    cr_assert_eq(host.exits[0].status, SIGKILL);
+    cr_assert_str_eq(host.exit_methods[0], "");
+    cr_assert_eq(host.exits[0].answers, 2, "a heartbeat is no answer of a method");
+    cr_assert_neq(answer_of("pid"), first);
+    host_end();
+}
+
 /* ---- workers that never work ------------------------------------------------------------------
  */
 
