@@ -46,6 +46,7 @@ static void stop_version(sr_service *service, uint32_t version, bool all_version
 static void go_down(sr_service *service) {
     service->state = SR_SERVICE_DOWN;
     service->is_reloading = service->reload_fails = false;
+    service->restarts_owed = 0;
     sri_recipe_deinit(&service->recipe_before);
     stop_version(service, 0, true);
     sri_service_fail_waiting(service, SR_E_WORKER_DOWN);

@@ -325,11 +325,11 @@ void sri_service_worker_turn(struct sri_service_worker *worker) {
     if (worker->seat != SRI_SEAT_ENDING) {
         return;
     }
+    end_channel(worker); /* first: a service that goes down says so when all has been answered */
     if (!worker->is_noted) {
         worker->is_noted = true;
         sri_service_note_end(worker);
     }
-    end_channel(worker);
     if (!worker->has_process && worker->channel == NULL) {
         leave(worker);
     }

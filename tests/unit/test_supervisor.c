@@ -39,10 +39,19 @@ struct host {
 
 static struct host host;
 
+static sr_service_stats stats_of(void) {
+    sr_service_stats stats = SR_SERVICE_STATS_INIT;
+    assert_ok(sr_service_get_stats(host.service, &stats));
+    return stats;
+}
+
 static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
                      void *ctx) {
     cr_assert(service == host.service && ctx == &host);
     host.changes[change]++;
+    if (change == SR_SERVICE_WENT_DOWN) {
+        cr_assert_eq(stats_of().calls_in_flight, 0, "the last thing that is told");
+    }
     host.version = version;
     host.code = code;
 }
@@ -77,12 +86,6 @@ static void turn(void) {
             turn();                                                                                \
         }                                                                                          \
     } while (0)
-
-static sr_service_stats stats_of(void) {
-    sr_service_stats stats = SR_SERVICE_STATS_INIT;
-    assert_ok(sr_service_get_stats(host.service, &stats));
-    return stats;
-}
 
 static void supervisor_begin(uint32_t workers_max) {
     sr_supervisor_options options = SR_SUPERVISOR_OPTIONS_INIT;
@@ -551,6 +554,27 @@ Test(supervisor, a_storm_ends_and_calls_fail_at_once) {
     assert_ok(sr_service_reload(host.service, NULL));
     UNTIL(host.changes[SR_SERVICE_READY] == 2);
     (void)answer_of("pid");
+    host_end();
+}
+
+Test(supervisor, a_service_that_goes_down_has_answered_everything_before) {
+    struct outcome stuck;
+    struct outcome behind;
+    struct outcome waits;
+    const uint32_t long_ms = 60000;
+    sr_service_options options = serving(NULL);
+    options.restarts_max = 0;
+    options.calls_per_worker = 2;
+    host_begin_with(&options);
+    sr_service_request request = request_for("pause", &long_ms, sizeof long_ms, &stuck);
+    request.deadline_ns = 20 * MS;
+    assert_ok(sr_service_call(host.service, &request, NULL));
+    call_with("echo", NULL, 0, &behind);
+    call_with("echo", NULL, 0, &waits);
+    UNTIL(host.changes[SR_SERVICE_WENT_DOWN] > 0);
+    assert_lost(&stuck, SR_E_TIMEOUT);
+    assert_lost(&behind, SR_E_PEER_DIED);
+    assert_lost(&waits, SR_E_WORKER_DOWN);
     host_end();
 }
 
