@@ -577,14 +577,16 @@ SR_API SR_MUST_USE int sr_file_detach(sr_ring *ring, sr_file file, int *out_fd);
  * sr_ring_event_fd() - a descriptor that is readable when the ring has something to take
  * @out_fd:  returns borrowed: until the ring is destroyed; -1 on failure. Do not read it
  *
- * For epoll(7), poll(2) and the like. The loop: sleep on the descriptor no longer than
- * sr_ring_next_deadline_ns() says, then sr_ring_dispatch(). What is submitted between a dispatch
- * and the next sleep is sent by sr_ring_flush(), or not before the next dispatch.
+ * For epoll(7), poll(2) and the like; with the fallback it is an epoll descriptor itself, so a set
+ * that has it cannot be polled by the ring (-ELOOP). The loop: sleep on the descriptor no longer
+ * than sr_ring_next_deadline_ns() says, then sr_ring_dispatch(). What is submitted between a
+ * dispatch and the next sleep is sent by sr_ring_flush(), or not before the next dispatch.
  *
  * Return:  0, -EMFILE, -ENFILE, -ENOMEM, -EINVAL (out_fd is NULL), SR_E_OBJECT, SR_E_WRONG_THREAD,
  *          SR_E_FORKED, or the kernel's code for the registration.
  * Thread:  the owner, also inside of callbacks.     Blocks: never.
- * Kernel:  eventfd(2), io_uring_register(2) with IORING_REGISTER_EVENTFD.
+ * Kernel:  eventfd(2), io_uring_register(2) with IORING_REGISTER_EVENTFD; or epoll_create(2),
+ *          timerfd_create(2).
  */
 SR_API SR_MUST_USE int sr_ring_event_fd(sr_ring *ring, int *out_fd);
 

@@ -7,6 +7,7 @@
 #include "support/failing.h"
 #include "unit/fixture.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -279,6 +280,73 @@ CASE(event, what_callbacks_submit_is_sent_before_it_sleeps, begin, end) {
         (void)dispatch(NULL);
     }
     cr_assert_eq(left, UINT32_MAX);
+}
+
+/* And what another has read away wakes nobody, where it is the loop that waits for it. */
+CASE(event, what_is_ready_is_told_until_it_is_dispatched, begin, end) {
+    char byte = 0;
+    const sr_request request = read_request();
+    const sr_request second = read_request();
+    (void)submit(ring, &request);
+    (void)submit(ring, &second); /* two of one descriptor */
+    (void)dispatch(NULL);
+    for (uint32_t i = 0; i < 2; i++) {
+        cr_assert_not(wakes(0));
+        cr_assert_eq(write(ends[1], "x", 1), 1);
+        cr_assert(wakes(5000));
+        cr_assert(wakes(0), "nobody has dispatched");
+        wakes_for_one(1);
+    }
+    (void)submit(ring, &request);
+    (void)dispatch(NULL);
+    if (ring_stats(ring).backend == SR_BACKEND_FALLBACK) {
+        cr_assert_eq(write(ends[1], "x", 1), 1);
+        cr_assert_eq(read(ends[0], &byte, 1), 1);
+        cr_assert_not(wakes(0), "another was faster");
+    }
+    cr_assert_eq(write(ends[1], "x", 1), 1);
+    wakes_for_one(1);
+}
+
+/* A circle of epoll descriptors is refused, by a code and not by a sleep. */
+Test(event, a_ring_of_the_fallback_cannot_poll_the_loop_it_is_in) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    options.backend = SR_BACKEND_FALLBACK;
+    begin_with(&options);
+    sr_request request = request_of(SR_OP_POLL);
+    request.file = file_take(ring, fcntl(set, F_DUPFD_CLOEXEC, 0));
+    request.mask = POLLIN;
+    (void)submit(ring, &request);
+    assert_code(wait_one(ring).result, -ELOOP);
+    cr_assert_not(wakes(0));
+    end();
+}
+
+static uint32_t thread_count(void) {
+    uint32_t count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    cr_assert_not_null(tasks);
+    while (readdir(tasks) != NULL) {
+        count++;
+    }
+    (void)closedir(tasks);
+    return count;
+}
+
+/* No thread of ours stands between a descriptor and the loop. */
+Test(event, the_fallback_has_no_thread_for_it) {
+    sr_ring_options options = SR_RING_OPTIONS_INIT;
+    const uint32_t threads = thread_count();
+    options.backend = SR_BACKEND_FALLBACK;
+    begin_with(&options);
+    const sr_request request = read_request();
+    (void)submit(ring, &request);
+    (void)dispatch(NULL);
+    cr_assert_eq(write(ends[1], "x", 1), 1);
+    cr_assert(wakes(5000));
+    cr_assert_eq(thread_count(), threads);
+    wakes_for_one(1);
+    end();
 }
 
 static uint64_t cpu_ns(void) {
