@@ -20,8 +20,8 @@
 #include <valgrind/memcheck.h>
 #else
 #define RUNNING_ON_VALGRIND                     0
-#define VALGRIND_CHECK_MEM_IS_DEFINED(at, size) 0
-#define VALGRIND_MAKE_MEM_UNDEFINED(at, size)   0
+#define VALGRIND_CHECK_MEM_IS_DEFINED(at, size) ((void)(at), (void)(size), 0)
+#define VALGRIND_MAKE_MEM_UNDEFINED(at, size)   ((void)(at), (void)(size), 0)
 #define VALGRIND_DISABLE_ERROR_REPORTING        (void)0
 #define VALGRIND_ENABLE_ERROR_REPORTING         (void)0
 #endif

@@ -249,9 +249,10 @@ CASE(ring_wait, a_signal_ends_an_interruptible_wait, begin, end) {
     options.interruptible = 1;
     handle(SIGALRM);
     (void)submit_timeout(HOUR);
-    alarm_after(20 * MS, 0);
+    alarm_after(20 * MS, 20 * MS); /* again: the first may come before the wait */
     assert_code(wait_with(&options, SR_FOREVER), -EINTR);
-    cr_assert_eq(signals_handled, 1);
+    alarm_after(0, 0);
+    cr_assert_geq(signals_handled, 1);
     cr_assert_eq(ring_stats(ring).ops_in_flight, 1);
     assert_code(wait_with(&options, 0), SR_E_TIMEOUT);
 }
@@ -280,10 +281,11 @@ CASE(ring_wait, what_had_ended_before_the_signal_is_handed_out, begin, end) {
     handle(SIGALRM);
     (void)submit_timeout(HOUR);
     (void)submit_nop(5);
-    alarm_after(20 * MS, 0);
+    alarm_after(20 * MS, 20 * MS);
     assert_code(sr_ring_wait(ring, 2, SR_FOREVER, &options, &completions), 1);
+    alarm_after(0, 0);
     cr_assert_eq(completions[0].tag, 5);
-    cr_assert_eq(signals_handled, 1);
+    cr_assert_geq(signals_handled, 1);
 }
 
 CASE(ring_wait, the_signal_mask_holds_during_the_wait_and_only_then, begin, end) {
