@@ -440,9 +440,9 @@ Test(supervisor, a_cancelled_call_is_answered_and_its_worker_goes_on) {
 
 Test(supervisor, a_worker_that_does_not_go_on_is_found_without_a_call) {
     struct outcome outcome;
-    const uint32_t long_ms = 600;
+    const uint32_t long_ms = 1100;
     sr_service_options options = serving(NULL);
-    options.heartbeat_ns = 250 * MS;
+    options.heartbeat_ns = 500 * MS;
     host_begin_with(&options);
     const pid_t first = (pid_t)answer_of("pid");
     call_with("pause", &long_ms, sizeof long_ms, &outcome); /* beats are not asked for meanwhile */
