@@ -46,16 +46,6 @@ void sri_service_change(sr_service *service) {
     sri_supervisor_want_turn(service->supervisor);
 }
 
-static uint64_t seats_due(const sr_service *service) {
-    uint64_t next_ns =
-        service->start_not_before_ns != 0 ? service->start_not_before_ns : SR_FOREVER;
-    for (uint32_t i = 0; i < service->worker_count; i++) {
-        const uint64_t deadline_ns = service->workers[i].deadline_ns;
-        next_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
-    }
-    return next_ns;
-}
-
 /* A turn comes with every round of a wait, and there may be hundreds of seats. */
 static bool must_look(const sr_service *service) {
     return service->has_changed || (service->seats_due_ns != SR_FOREVER &&
@@ -63,18 +53,23 @@ static bool must_look(const sr_service *service) {
 }
 
 static void look_at_seats(sr_service *service) {
-    bool some_end = false;
     service->has_changed = false;
     for (uint32_t i = 0; i < service->worker_count; i++) {
         sri_service_worker_turn(&service->workers[i]);
     }
     sri_service_balance(service);
+    service->seats_due_ns =
+        service->start_not_before_ns != 0 ? service->start_not_before_ns : SR_FOREVER;
     for (uint32_t i = 0; i < service->worker_count; i++) {
-        some_end = some_end || service->workers[i].seat == SRI_SEAT_ENDING;
+        const struct sri_service_worker *worker = &service->workers[i];
+        if (worker->deadline_ns < service->seats_due_ns) {
+            service->seats_due_ns = worker->deadline_ns;
+        }
+        if (worker->seat == SRI_SEAT_ENDING) {
+            /* Its channel is asked again in each round: what that waits for is told to nobody. */
+            service->has_changed = true;
+        }
     }
-    /* A channel that closes is asked again in each round: what it waits for is told to nobody. */
-    service->has_changed = service->has_changed || some_end;
-    service->seats_due_ns = seats_due(service);
 }
 
 void sri_service_turn(sr_service *service) {
@@ -273,7 +268,6 @@ static int forget_service(sr_service *service) {
     if (service->supervisor->client.ring != NULL) {
         return SRI_MISUSE(SR_E_STATE, 0);
     }
-    service->forgets = true;
     for (uint32_t i = 0; i < service->worker_count; i++) {
         const int code = sr_channel_close(&service->workers[i].channel);
         if (code < 0) {

@@ -97,7 +97,6 @@ struct sr_service {
     bool reload_fails;   /* one of the new workers ends; which code it is shows when it has */
     bool has_told_ready; /* of the serving version */
     bool has_changed;    /* seats are to be looked at in the next turn */
-    bool forgets;        /* the ring is gone: memory alone */
     uint64_t owner_key;
     sr_supervisor *supervisor;
     sr_service *next;

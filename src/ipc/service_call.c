@@ -54,6 +54,9 @@ static void take_out(sr_service *service, uint32_t slot) {
     }
     list->count--;
     detail->prev = detail->next = SRI_SERVICE_NO_CALL;
+    if (list->count == 0 && detail->worker != NULL && detail->worker->seat == SRI_SEAT_DRAINING) {
+        service->has_changed = true; /* nothing holds it any more */
+    }
 }
 
 /* ---- answers ----------------------------------------------------------------------------------
@@ -74,9 +77,7 @@ static void answer_call(sr_service *service, struct sri_call *call, sr_answer *a
     service->stats.answers += answer->source == SR_ANSWER_METHOD;
     service->stats.failures += answer->source != SR_ANSWER_METHOD;
     if (on_answer != NULL) {
-        if (!service->forgets) {
-            sri_ring_count_callback(service->supervisor->client.ring);
-        }
+        sri_ring_count_callback(service->supervisor->client.ring);
         on_answer(service, answer, ctx);
     }
 }
@@ -156,7 +157,7 @@ void sri_service_on_answer(sr_channel *channel, const sr_answer *answer, void *c
         worker->has_told_event = false;
         worker->exit.answers++;
         sri_supervisor_want_turn(service->supervisor); /* there is room for another one */
-        service->has_changed = service->has_changed || worker->seat == SRI_SEAT_DRAINING ||
+        service->has_changed = service->has_changed ||
                                worker->exit.answers == service->options.recycle_answers;
     }
     if (call == NULL || detail_of(service, call)->worker != worker) {
@@ -252,7 +253,6 @@ static void give_up(sr_service *service, struct sri_call *call) {
     const struct sri_service_call detail = *detail_of(service, call);
     struct sri_service_worker *worker = detail.worker;
     const int code = call->cancelled ? -ECANCELED : SR_E_TIMEOUT;
-    service->has_changed = true; /* it may have been the last of a worker that drains */
     if (worker != NULL) {
         if (code == SR_E_TIMEOUT && worker->calls.first == slot_of(service, call) &&
             worker->seat != SRI_SEAT_ENDING) {

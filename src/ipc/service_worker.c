@@ -50,17 +50,17 @@ static void set_beat(struct sri_service_worker *worker) {
 
 /* Whoever has a call, also one that was given up, is asked by that call's deadline. */
 static void ask_for_beat(struct sri_service_worker *worker) {
-    const uint16_t method = sri_hello_find(&worker->channel->hello, SRI_METHOD_HEARTBEAT);
-    sr_call_request request = SR_CALL_REQUEST_INIT;
     if (worker->owes_beat) {
         worker->service->stats.kills_stuck++;
         sri_service_worker_kill(worker, SR_WORKER_STUCK, SR_E_TIMEOUT);
         return;
     }
     set_beat(worker);
+    const uint16_t method = sri_hello_find(&worker->channel->hello, SRI_METHOD_HEARTBEAT);
     if (worker->channel->calls.count > 0 || method == SRI_METHOD_NOT_KNOWN) {
         return;
     }
+    sr_call_request request = SR_CALL_REQUEST_INIT;
     request.method = method;
     request.on_answer = on_beat;
     request.ctx = worker;

@@ -651,6 +651,30 @@ Test(supervisor, ten_reloads_under_load_fail_no_call) {
     host_end();
 }
 
+/* Not at the end of some time: there is none here. */
+Test(supervisor, an_old_worker_ends_with_its_last_call_answered_or_cancelled) {
+    struct outcome outcome;
+    const uint32_t ms = 100;
+    sr_call call;
+    sr_service_options options = serving(NULL);
+    options.stop_timeout_ns = SR_FOREVER;
+    host_begin_with(&options);
+    for (uint32_t round = 1; round <= 2; round++) {
+        const sr_service_request request = request_for("pause", &ms, sizeof ms, &outcome);
+        assert_ok(sr_service_call(host.service, &request, &call));
+        assert_ok(sr_service_reload(host.service, NULL));
+        UNTIL(host.changes[SR_SERVICE_READY] == round + 1); /* of the new one: the old one drains */
+        if (round == 2 && outcome.count == 0) {
+            assert_ok(sr_service_cancel(host.service, call));
+        }
+        UNTIL(host.changes[SR_SERVICE_RELOADED] == round && host.exit_count == round);
+        cr_assert_eq(outcome.count, 1);
+        cr_assert_eq(host.exits[round - 1].cause, SR_WORKER_ASKED);
+        cr_assert_eq(host.exits[round - 1].status, 0);
+    }
+    host_end();
+}
+
 Test(supervisor, a_reload_that_fails_changes_nothing) {
     const char *const good[] = {"1", NULL};
     const char *const bad[] = {"2", "exit", NULL};
