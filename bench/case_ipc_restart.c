@@ -94,11 +94,13 @@ static int wait_for_all(struct side *self) {
 }
 
 static int open_service(struct side *self, uint32_t spares) {
-    const char *const arguments[] = {BENCH_IPC_OPTION, BENCH_IPC_CRASHING, "1", "0", NULL};
+    char kind[16];
+    const char *const arguments[] = {BENCH_IPC_OPTION, kind, "1", "0", NULL};
     sr_supervisor_options supervisor_options = SR_SUPERVISOR_OPTIONS_INIT;
     sr_service_options options = SR_SERVICE_OPTIONS_INIT;
     int code;
 
+    (void)snprintf(kind, sizeof(kind), "%d", (int)BENCH_IPC_WORKER);
     if (getenv("SAFERING_LAUNCHER") == NULL) {
         supervisor_options.launcher = BENCH_LAUNCHER;
     }

@@ -16,8 +16,6 @@ enum bench_ipc_kind {
     BENCH_IPC_BARE = 0,  /* sends back each BYTES that come, by recv(2) and send(2) */
     BENCH_IPC_WORKER = 1 /* serves the methods "echo" and "crash" */
 };
-/* The latter, on the command line of a process that a service starts. */
-#define BENCH_IPC_CRASHING "1"
 
 struct bench_ipc_peer {
     pid_t pid;  /* 0: none */

@@ -3,7 +3,6 @@
  */
 #include "support/baseline.h"
 #include "support/failing.h"
-#include "support/launch.h"
 #include "support/scale.h"
 #include "support/services.h"
 #include "unit/fixture.h"
@@ -275,8 +274,7 @@ Test(supervisor, a_supervisor_that_cannot_be_opened_leaves_nothing) {
     assert_ok(sr_supervisor_close(&host.supervisor));
     baseline_take(&before);
     for (uint64_t nth = 1; code < 0; nth++) {
-        sr_supervisor_options options = SR_SUPERVISOR_OPTIONS_INIT;
-        options.launcher = launch_launcher_path();
+        const sr_supervisor_options options = supervisor_options();
         failing_plan(FAILING_ALLOCATE, nth, -ENOMEM, false);
         code = sr_supervisor_open(host.ring, &options, &host.supervisor);
         failing_relent();

@@ -16,11 +16,16 @@ static void must(const char *what, int code) {
     }
 }
 
-sr_supervisor *supervisor_make(sr_ring *ring) {
+sr_supervisor_options supervisor_options(void) {
     sr_supervisor_options options = SR_SUPERVISOR_OPTIONS_INIT;
-    sr_supervisor *supervisor = NULL;
     options.launcher = launch_launcher_path();
     options.variables = (const char *const *)environ;
+    return options;
+}
+
+sr_supervisor *supervisor_make(sr_ring *ring) {
+    const sr_supervisor_options options = supervisor_options();
+    sr_supervisor *supervisor = NULL;
     if (RUNNING_ON_VALGRIND == 0) {
         must("sr_supervisor_open", sr_supervisor_open(ring, &options, &supervisor));
     }

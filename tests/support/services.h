@@ -5,6 +5,10 @@
 
 #include <safering/supervisor.h>
 
+/* Options of a supervisor with the launcher that was built. Sanitizers of the launcher hear what
+ * they hear here. */
+sr_supervisor_options supervisor_options(void);
+
 /* NULL under valgrind, which knows no pidfd_open(2); else it is there or the test aborts. */
 sr_supervisor *supervisor_make(sr_ring *ring);
 

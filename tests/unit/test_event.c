@@ -5,9 +5,9 @@
  */
 #include "support/case.h"
 #include "support/failing.h"
+#include "support/sleeper.h"
 #include "unit/fixture.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -322,21 +322,10 @@ Test(event, a_ring_of_the_fallback_cannot_poll_the_loop_it_is_in) {
     end();
 }
 
-static uint32_t thread_count(void) {
-    uint32_t count = 0;
-    DIR *tasks = opendir("/proc/self/task");
-    cr_assert_not_null(tasks);
-    while (readdir(tasks) != NULL) {
-        count++;
-    }
-    (void)closedir(tasks);
-    return count;
-}
-
 /* No thread of ours stands between a descriptor and the loop. */
 Test(event, the_fallback_has_no_thread_for_it) {
     sr_ring_options options = SR_RING_OPTIONS_INIT;
-    const uint32_t threads = thread_count();
+    const uint32_t threads = sleeper_thread_count();
     options.backend = SR_BACKEND_FALLBACK;
     begin_with(&options);
     const sr_request request = read_request();
@@ -344,7 +333,7 @@ Test(event, the_fallback_has_no_thread_for_it) {
     (void)dispatch(NULL);
     cr_assert_eq(write(ends[1], "x", 1), 1);
     cr_assert(wakes(5000));
-    cr_assert_eq(thread_count(), threads);
+    cr_assert_eq(sleeper_thread_count(), threads);
     wakes_for_one(1);
     end();
 }

@@ -16,8 +16,6 @@
 
 TestSuite(supervisor, .timeout = 60);
 
-extern char **environ;
-
 /* ---- a host -----------------------------------------------------------------------------------
  */
 
@@ -88,12 +86,10 @@ static void turn(void) {
     } while (0)
 
 static void supervisor_begin(uint32_t workers_max) {
-    sr_supervisor_options options = SR_SUPERVISOR_OPTIONS_INIT;
+    sr_supervisor_options options = supervisor_options();
     misuse_watch();
     host = (struct host){0};
     host.ring = ring_make(NULL);
-    options.launcher = launch_launcher_path();
-    options.variables = (const char *const *)environ;
     options.workers_max = workers_max;
     assert_ok(sr_supervisor_open(host.ring, &options, &host.supervisor));
 }
