@@ -410,8 +410,8 @@ SR_API SR_MUST_USE int sr_ring_release(sr_ring *ring);
  *
  * Return:  0, SR_E_STATE (it has an owner), SR_E_OBJECT, SR_E_FORKED, -ENOMEM, -EMFILE,
  *          SR_E_UNSUPPORTED (it has an event descriptor, and the other backend would be used now),
- *          or the kernel's code for the set-up or a registration. On failure the ring is still released,
- *          and as it was.
+ *          or the kernel's code for the set-up or a registration. On failure the ring is still
+ *          released, and as it was.
  * Thread:  any; the owner from now on.     Blocks: while the kernel pins the pages.
  * Kernel:  as sr_ring_create(), sr_file_adopt(), sr_buffer_ring_create(), sr_ring_attach_pool().
  */

@@ -178,8 +178,8 @@ typedef struct sr_service_options {
     uint32_t restarts_max;
     uint64_t restarts_window_ns;
     /** A worker that ends after it has answered is replaced at once, and so is the first that ends
-     * before; from then on after so long, twice as long each time, up to `backoff_max_ns`.
-     * Defaults 10 ms and 1 s. */
+     * before; from then on after so long, twice as long each time, up to `backoff_max_ns`, and
+     * never sooner than after 1 ms. Defaults 10 ms and 1 s. */
     uint64_t backoff_first_ns;
     uint64_t backoff_max_ns;
     /** From a worker's start until it says which methods it has. Default 10 s. */
@@ -283,8 +283,8 @@ typedef struct sr_service_request {
  *
  * Return:  0, SR_E_FULL (`calls_max`), SR_E_WORKER_DOWN, -ENOENT (a reload has taken the method
  *          away), SR_E_BOUNDS (payload, method), -EINVAL, -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD,
- * SR_E_FORKED. Nothing was called then. Thread:  the ring's owner, also inside of callbacks.
- * Blocks: never.
+ *          SR_E_FORKED. Nothing was called then.
+ * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_service_call(sr_service *service, const sr_service_request *request,
                                        sr_call *out_call);

@@ -31,8 +31,8 @@ struct sr_channel {
     sr_channel_stats stats; /* the totals in it; the rest is filled when asked */
 };
 
-/* As sr_channel_close(), for the turn of another client: never waits. SR_E_IN_FLIGHT: everything has
- * been told, and the kernel still has a buffer; to be called again in a later turn. */
+/* As sr_channel_close(), for the turn of another client: never waits. SR_E_IN_FLIGHT: everything
+ * has been told, and the kernel still has a buffer; to be called again in a later turn. */
 int sri_channel_close_in_turn(sr_channel **channel);
 
 #endif

@@ -9,7 +9,7 @@
 #include "core/check.h"
 
 /* What a program may have, and one of the library's own. */
-#define SRI_METHODS_MAX      1025u
+#define SRI_METHODS_MAX 1025u
 /* The method that each worker has, behind its own: it does nothing. That it answers shows that the
  * loop which runs methods goes round. */
 #define SRI_METHOD_HEARTBEAT "safering.heartbeat"

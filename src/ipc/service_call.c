@@ -157,8 +157,8 @@ void sri_service_on_answer(sr_channel *channel, const sr_answer *answer, void *c
         worker->has_told_event = false;
         worker->exit.answers++;
         sri_supervisor_want_turn(service->supervisor); /* there is room for another one */
-        service->has_changed = service->has_changed ||
-                               worker->exit.answers == service->options.recycle_answers;
+        service->has_changed =
+            service->has_changed || worker->exit.answers == service->options.recycle_answers;
     }
     if (call == NULL || detail_of(service, call)->worker != worker) {
         return; /* it has been given up */
