@@ -198,6 +198,7 @@ extern const struct bench_case bench_case_ipc_rtt_full_65536;
 extern const struct bench_case bench_case_ipc_rtt_full_1048576;
 extern const struct bench_case bench_case_ipc_rtt_full_near;
 extern const struct bench_case bench_case_ipc_restart;
+extern const struct bench_case bench_case_ipc_restart_free;
 extern const struct bench_case bench_case_ipc_stream;
 
 /* One measured line: a side against another. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ipc.restart: a worker is told to crash; from that call to the next answer of another worker. With
- * a spare one, which is ready, and without, where a process must be started first. What is not
- * timed: the wait for all workers to be ready again.
+ * a spare one, which is ready, and without, where a process must be started first. Workers are
+ * confined as by default; in the second case not at all. What is not timed: the wait for all
+ * workers to be ready again.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -93,7 +94,7 @@ static int wait_for_all(struct side *self) {
     return code;
 }
 
-static int open_service(struct side *self, uint32_t spares) {
+static int open_service(struct side *self, uint32_t spares, const char *sandbox) {
     char kind[16];
     const char *const arguments[] = {BENCH_IPC_OPTION, kind, "1", "0", NULL};
     sr_supervisor_options supervisor_options = SR_SUPERVISOR_OPTIONS_INIT;
@@ -105,6 +106,7 @@ static int open_service(struct side *self, uint32_t spares) {
         supervisor_options.launcher = BENCH_LAUNCHER;
     }
     options.program = self->program;
+    options.sandbox = sandbox;
     options.arguments = arguments;
     options.spares = spares;
     options.restarts_window_ns = 0; /* it crashes on request: never too often */
@@ -130,7 +132,7 @@ static int open_service(struct side *self, uint32_t spares) {
     return code;
 }
 
-static int open_with(uint32_t spares, void **out_side) {
+static int open_with(uint32_t spares, const char *sandbox, void **out_side) {
     struct side *self = calloc(1, sizeof(*self));
     int code;
 
@@ -140,7 +142,7 @@ static int open_with(uint32_t spares, void **out_side) {
     }
     bench_unpin(); /* launcher and workers inherit where this thread may run */
     self->workers = 1 + spares;
-    code = open_service(self, spares);
+    code = open_service(self, spares, sandbox);
     if (code < 0) {
         side_close(self);
         return failed("service", code);
@@ -153,14 +155,28 @@ static int side_open_warm(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(1, out_side);
+    return open_with(1, "strict", out_side);
 }
 
 static int side_open_cold(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(0, out_side);
+    return open_with(0, "strict", out_side);
+}
+
+static int side_open_free_warm(const struct bench_setup *setup, void **out_side,
+                               struct bench_facts *out_facts) {
+    (void)setup;
+    (void)out_facts;
+    return open_with(1, "none", out_side);
+}
+
+static int side_open_free_cold(const struct bench_setup *setup, void **out_side,
+                               struct bench_facts *out_facts) {
+    (void)setup;
+    (void)out_facts;
+    return open_with(0, "none", out_side);
 }
 
 /* From the call that crashes to the answer of the next one. */
@@ -206,14 +222,29 @@ static uint64_t expect(const struct bench_setup *setup, const struct bench_round
 
 static const struct bench_side warm = {"safering", side_open_warm, side_run, side_close, 1};
 static const struct bench_side cold = {"safering", side_open_cold, side_run, side_close, 1};
+static const struct bench_side free_warm = {"safering", side_open_free_warm, side_run, side_close,
+                                            1};
+static const struct bench_side free_cold = {"safering", side_open_free_cold, side_run, side_close,
+                                            1};
 
 const struct bench_case bench_case_ipc_restart = {
     .name = "ipc.restart",
-    .question = "from a worker's crash to the next answer, against starting /bin/true",
+    .question = "from a confined worker's crash to the next answer, against starting /bin/true",
     .round_ops = 8,
     .ours = &warm,
     .baseline = &bench_baseline_spawn,
     .beside = &cold,
     .beside_name = "ipc.restart.cold",
+    .expect = expect,
+};
+
+const struct bench_case bench_case_ipc_restart_free = {
+    .name = "ipc.restart_free",
+    .question = "the same, where workers are in no sandbox",
+    .round_ops = 8,
+    .ours = &free_warm,
+    .baseline = &bench_baseline_spawn,
+    .beside = &free_cold,
+    .beside_name = "ipc.restart_free.cold",
     .expect = expect,
 };

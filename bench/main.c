@@ -57,6 +57,7 @@ static const struct bench_case *const cases[] = {
     &bench_case_ipc_rtt_full_1048576,
     &bench_case_ipc_rtt_full_near,
     &bench_case_ipc_restart,
+    &bench_case_ipc_restart_free,
     &bench_case_ipc_stream,
 };
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * crash_proof WORKER FILE CALLS CRASH_EVERY: compresses pieces of FILE in worker processes
- * (deflate_worker), has them uncompressed again and compares, CALLS calls in all. After every
- * CRASH_EVERY answers the worker's buggy method is called as well: the worker dies, a spare one
- * takes over and another is started. Nothing of that reaches this process but answers that say so,
- * one for each call that the worker took along.
+ * crash_proof WORKER FILE CALLS CRASH_EVERY [SANDBOX]: compresses pieces of FILE in worker
+ * processes (deflate_worker), has them uncompressed again and compares, CALLS calls in all. The
+ * workers are in a sandbox, "strict" if nothing else is said: they can open no file, not even FILE.
+ * After every CRASH_EVERY answers the worker's buggy method is called as well: the worker dies, a
+ * spare one takes over and another is started. Nothing of that reaches this process but answers
+ * that say so, one for each call that the worker took along.
  */
 #include <safering/safering.h>
 #include <stdbool.h>
@@ -101,6 +102,21 @@ static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
     call_more(job);
 }
 
+static void print_sandbox(sr_service *service) {
+    sr_sandbox_report report = SR_SANDBOX_REPORT_INIT;
+    sr_worker_info info;
+    if (sr_service_workers(service, &info, 1) >= 1 &&
+        sr_service_sandbox(service, info.worker, &report) == 0) {
+        printf("a worker's sandbox: %u of %u layers hold\n", report.held_count, report.layer_count);
+        for (uint32_t i = 0; i < report.layer_count; i++) {
+            if (report.layers[i].state == SR_SANDBOX_REFUSED) {
+                printf("  not to be had here: %s (%s)\n", sr_sandbox_layer_text(i),
+                       sr_error_name(report.layers[i].code));
+            }
+        }
+    }
+}
+
 /* Ready: the methods have numbers, which stay the same for all workers to come. */
 static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
                      void *ctx) {
@@ -111,6 +127,7 @@ static void on_state(sr_service *service, enum sr_service_change change, uint32_
         code = code < 0 ? code : sr_service_method(service, "inflate", &job->inflate);
         code = code < 0 ? code : sr_service_method(service, "crash", &job->crash);
         job->is_ready = code == 0;
+        print_sandbox(service);
     }
     job->code = code;
     if (code == 0) {
@@ -123,13 +140,17 @@ static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, v
     (void)service;
     job->crashes += exit->cause == SR_WORKER_BY_ITSELF;
     if (!job->is_ready) { /* not one that crashes, but one that does not come to be */
+        if (exit->sandbox_layer != NULL) {
+            fprintf(stderr, "crash_proof: the sandbox cannot be had: %s\n", exit->sandbox_layer);
+        }
         job->code = exit->code < 0 ? exit->code : SR_E_PEER_DIED;
     }
 }
 
-static int start(struct job *job, const char *program) {
+static int start(struct job *job, const char *program, const char *sandbox) {
     sr_service_options options = SR_SERVICE_OPTIONS_INIT;
     options.program = program;
+    options.sandbox = sandbox;
     options.spares = 1;
     options.restarts_window_ns = UINT64_C(1000000); /* it crashes for show: never too often */
     options.on_state = on_state;
@@ -180,8 +201,8 @@ static unsigned char *read_all(const char *path, uint64_t *out_size) {
 int main(int argc, char **argv) {
     struct job job = {0};
     uint64_t restarts = 0;
-    if (argc != 5) {
-        fprintf(stderr, "usage: crash_proof WORKER FILE CALLS CRASH_EVERY\n");
+    if (argc != 5 && argc != 6) {
+        fprintf(stderr, "usage: crash_proof WORKER FILE CALLS CRASH_EVERY [SANDBOX]\n");
         return 2;
     }
     unsigned char *bytes = read_all(argv[2], &job.size);
@@ -192,7 +213,14 @@ int main(int argc, char **argv) {
     job.bytes = bytes;
     job.calls_wanted = strtoull(argv[3], NULL, 10);
     job.crash_every = strtoull(argv[4], NULL, 10);
-    int code = start(&job, argv[1]);
+    const char *sandbox = argc == 6 ? argv[5] : "strict";
+    uint32_t position = 0;
+    if (sr_sandbox_check(sandbox, &position) < 0) {
+        fprintf(stderr, "crash_proof: this is no sandbox: %s\n", sandbox + position);
+        free(bytes);
+        return 2;
+    }
+    int code = start(&job, argv[1], sandbox);
     code = code < 0 ? code : run(&job);
     const int stopped = stop(&job, &restarts);
     code = code < 0 ? code : stopped;

@@ -18,6 +18,7 @@
 #include <safering/hooks.h>
 #include <safering/ipc.h>
 #include <safering/ring.h>
+#include <safering/sandbox.h>
 #include <safering/supervisor.h>
 #include <safering/version.h>
 

@@ -17,6 +17,7 @@
 #define SAFERING_SUPERVISOR_H
 
 #include <safering/ipc.h>
+#include <safering/sandbox.h>
 
 SR_EXTERN_C_BEGIN
 
@@ -109,7 +110,9 @@ enum sr_worker_cause {
                                      none and did not say that it goes on */
     SR_WORKER_BROKE_PROTOCOL = 5, /* killed: `code` is SR_E_PROTOCOL or SR_E_UNSUPPORTED */
     SR_WORKER_ASKED = 6,          /* the supervisor wanted it: reload, recycling, down, close */
-    SR_WORKER_LAUNCHER_LOST = 7   /* it went with the launcher; how is not known */
+    SR_WORKER_LAUNCHER_LOST = 7,  /* it went with the launcher; how is not known */
+    SR_WORKER_NOT_CONFINED = 8    /* `sandbox_layer` is required and could not be had; `code` says
+                                     why */
 };
 
 /** How a process ended, as waitid(2) tells. */
@@ -136,6 +139,10 @@ typedef struct sr_worker_exit {
     int32_t status;
     int32_t code;
     uint32_t has_core; /* 1: a core was dumped */
+    const char
+        *sandbox_layer;    /* SR_WORKER_NOT_CONFINED: as sr_sandbox_layer_text() says; or NULL */
+    uint32_t sandbox_path; /* that path of the policy cannot be opened, counted from 1; or 0 */
+    uint32_t reserved;
 } sr_worker_exit;
 
 /** sr_worker_exit_fn - told once of each worker that has ended. @exit: borrows */
@@ -163,6 +170,9 @@ typedef struct sr_service_options {
     /** Copies: its whole environment, "NAME=value", NULL at the end. NULL: none.
      * SAFERING_WORKER_SOCKET is added and not allowed here. */
     const char *const *variables;
+    /** Copies: the sandbox of the workers, see <safering/sandbox.h>. NULL: "strict", which lets a
+     * worker compute and answer and nothing else. */
+    const char *sandbox;
     /** Workers that take calls: 1 .. SR_SERVICE_WORKERS_MAX. Default 1. */
     uint32_t workers;
     /** Workers that are ready and wait for one of those to end. Default 0. */
@@ -203,7 +213,7 @@ typedef struct sr_service_options {
 
 /* clang-format off */
 #define SR_SERVICE_OPTIONS_INIT                                                                    \
-    (SR_LITERAL(sr_service_options){sizeof(sr_service_options), 0, 0, 0, 1, 0, 1024, 16,           \
+    (SR_LITERAL(sr_service_options){sizeof(sr_service_options), 0, 0, 0, 0, 1, 0, 1024, 16,        \
                                     UINT32_C(67108864), 5, UINT64_C(10000000000),                  \
                                     UINT64_C(10000000), UINT64_C(1000000000),                      \
                                     UINT64_C(10000000000), UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, \
@@ -220,8 +230,9 @@ typedef struct sr_service_options {
  *
  * Return:  0, SR_E_BOUNDS (a number's range), SR_E_FULL (`workers_max` of the supervisor has no
  *          room for workers, spares and one that is being replaced), -EINVAL (options, a path that
- *          is not absolute, a variable), -E2BIG (arguments and variables), -ENOMEM, SR_E_OBJECT,
- *          SR_E_WRONG_THREAD, SR_E_FORKED, SR_E_STATE (inside of a callback).
+ *          is not absolute, a variable), what sr_sandbox_check() says of the sandbox, -E2BIG
+ *          (arguments and variables), -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED,
+ *          SR_E_STATE (inside of a callback).
  * Thread:  the ring's owner.     Blocks: never.
  */
 SR_API SR_MUST_USE int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options,
@@ -302,8 +313,8 @@ SR_API SR_MUST_USE int sr_service_cancel(sr_service *service, sr_call call);
 
 /**
  * sr_service_reload() - replace all workers by others
- * @options:  borrows; program, arguments and variables are the new ones, everything else stays as
- *            it is. NULL: the same program again, whatever it is by now
+ * @options:  borrows; program, arguments, variables and sandbox are the new ones, everything else
+ *            stays as it is. NULL: the same program again, whatever it is by now
  *
  * New workers start beside the old ones. When as many as take calls are ready they get the new
  * calls; the old ones answer what they have and end. No call fails for it. If the new ones end
@@ -379,6 +390,22 @@ typedef struct sr_worker_info {
  * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
  */
 SR_API int sr_service_workers(sr_service *service, sr_worker_info *out_list, uint32_t room);
+
+/**
+ * sr_service_sandbox() - what confines a worker
+ * @worker:      its number, as in sr_worker_info
+ * @out_report:  `size` must be set
+ *
+ * Complete once the worker is ready; what has not been entered yet is SR_SANDBOX_NOT_ASKED. The
+ * layers up to the start of its program are the launcher's word, the others its own: of code that
+ * is hostile before it is confined nothing can be known.
+ *
+ * Return:  0, SR_E_STALE (there is no such worker, or no longer), -EINVAL, SR_E_OBJECT,
+ *          SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_service_sandbox(sr_service *service, uint64_t worker,
+                                          sr_sandbox_report *out_report);
 
 SR_EXTERN_C_END
 

@@ -44,9 +44,14 @@ typedef struct sr_serve_options {
      * environment variable SAFERING_WORKER_SOCKET. Stays the caller's. */
     int socket;
     uint32_t reserved;
+    /** Loads foreign code, for example by dlopen(3); NULL: there is none. Called once, in the
+     * sandbox: files of the policy's paths can be read and mapped as code, and no longer when it
+     * has returned. A negative result ends sr_serve() with it. */
+    int (*load)(void *ctx);
+    void *load_ctx;
 } sr_serve_options;
 
-#define SR_SERVE_OPTIONS_INIT (SR_LITERAL(sr_serve_options){sizeof(sr_serve_options), -1, 0})
+#define SR_SERVE_OPTIONS_INIT (SR_LITERAL(sr_serve_options){sizeof(sr_serve_options), -1, 0, 0, 0})
 
 /**
  * sr_serve() - serve the host's calls, one after the other, until it ends the channel
@@ -54,13 +59,18 @@ typedef struct sr_serve_options {
  * @method_count:  0 .. SR_METHODS_MAX
  * @options:       borrows; NULL for the defaults
  *
- * Answers of calls that came together go out together.
+ * Enters the sandbox that the host asks for before it serves anything: what the program needs of
+ * files outside of the sandbox's paths it opens before. Answers of calls that came together go out
+ * together.
  *
  * Return:  0: the host has closed its end. SR_E_BOUNDS (method_count), -EINVAL (options; a name
  *          that is not allowed or not its own; a missing function; no socket named), SR_E_PROTOCOL
  *          (what came is not of a host), SR_E_UNSUPPORTED (a host of another version),
  *          SR_E_PEER_DIED (the host was gone before its answers), -ENOMEM, or a code of the kernel.
- * Thread:  one at a time for a socket; methods run in it.     Blocks: until the host ends it.
+ *          When a layer of the sandbox cannot be had, the host is told which, and this is its code:
+ *          -EBUSY where the program has several threads already. The program must end then.
+ * Thread:  one at a time for a socket, in a sandbox the only one of the program until `load` is
+ *          called; methods run in it.     Blocks: until the host ends it.
  * Kernel:  recvmsg(2), sendmsg(2).
  */
 SR_API SR_MUST_USE int sr_serve(const sr_method *methods, uint32_t method_count,

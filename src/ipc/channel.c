@@ -67,8 +67,32 @@ static void tell_state(sr_channel *channel, int code) {
     }
 }
 
+/* Before its hello. The report is taken for true where it can be: it says what an honest worker
+ * would enter, or the channel ends. */
+static int on_confined(sr_channel *channel, const struct sri_frame *frame, const uint8_t *payload) {
+    struct sri_sandbox_report report;
+    if (channel->policy == NULL || channel->has_report || frame->size_bytes != sizeof report) {
+        return SR_E_PROTOCOL;
+    }
+    memcpy(&report, payload, sizeof report);
+    if (!sri_sandbox_report_is_valid(&report)) {
+        return SR_E_PROTOCOL;
+    }
+    channel->has_report = true;
+    channel->report = report;
+    if (report.failed_layer != SRI_SANDBOX_LAYER_COUNT) {
+        return report.layers[report.failed_layer].code;
+    }
+    channel->link.limits.first = true; /* hello comes next */
+    return sri_sandbox_report_fits(&report, channel->policy, SRI_SANDBOX_BEFORE_LOAD,
+                                   SRI_SANDBOX_BEFORE_SERVE)
+               ? 0
+               : SR_E_PROTOCOL;
+}
+
 static int on_hello(sr_channel *channel, const struct sri_frame *frame, const uint8_t *payload) {
-    if (frame->size_bytes > SRI_HELLO_BYTES_MAX) {
+    if (frame->size_bytes > SRI_HELLO_BYTES_MAX ||
+        (channel->policy != NULL && !channel->has_report)) {
         return SR_E_PROTOCOL;
     }
     if (frame->size_bytes > 0) {
@@ -127,6 +151,8 @@ static int on_event(sr_channel *channel, const struct sri_frame *frame, const ui
 static int on_frame(struct sri_link *link, const struct sri_frame *frame, const uint8_t *payload) {
     sr_channel *channel = SRI_CONTAINER_OF(link, sr_channel, link);
     switch (frame->kind) {
+    case SRI_FRAME_CONFINED:
+        return on_confined(channel, frame, payload);
     case SRI_FRAME_HELLO:
         return on_hello(channel, frame, payload);
     case SRI_FRAME_ANSWER:
@@ -178,6 +204,7 @@ static int check(const sr_channel *channel) {
 static void free_memory(sr_channel *channel) {
     sri_calls_deinit(&channel->calls);
     sri_release(channel->hello_bytes);
+    sri_release(channel->policy);
     channel->magic = 0;
     sri_release(channel);
 }
@@ -208,6 +235,7 @@ static int open_link(sr_channel *channel, sr_ring *ring, int socket) {
         .kind = SRI_FRAME_OPEN,
         .method = SRI_FRAME_VERSION,
         .result = channel->options.payload_max_bytes,
+        .size_bytes = channel->policy != NULL ? sizeof *channel->policy : 0,
     };
     const struct sri_link_config config = {
         .ring = ring,
@@ -219,19 +247,37 @@ static int open_link(sr_channel *channel, sr_ring *ring, int socket) {
         .on_end = on_end,
     };
     const int code = sri_link_open(&channel->link, &config);
-    return code < 0 ? code : sri_link_send(&channel->link, &open, NULL);
+    return code < 0 ? code : sri_link_send(&channel->link, &open, channel->policy);
+}
+
+static int copy_policy(sr_channel *channel, const struct sri_sandbox_policy *policy) {
+    sri_sandbox_report_init(&channel->report);
+    if (policy == NULL) {
+        return 0;
+    }
+    channel->policy = sri_allocate(1, sizeof *policy);
+    if (channel->policy == NULL) {
+        return -ENOMEM;
+    }
+    *channel->policy = *policy;
+    return 0;
 }
 
 int sr_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
                     sr_channel **out_channel) {
+    return sri_channel_open(ring, socket, options, NULL, out_channel);
+}
+
+int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
+                     const struct sri_sandbox_policy *policy, sr_channel **out_channel) {
     sr_channel_options given = SR_CHANNEL_OPTIONS_INIT;
     if (out_channel == NULL) {
-        return SRI_MISUSE(-EINVAL, 0);
+        return sri_misuse(-EINVAL, "sr_channel_open", 0);
     }
     *out_channel = NULL;
     int code = check_options(ring, socket, options, &given);
     if (code < 0) {
-        return SRI_MISUSE(code, 0);
+        return sri_misuse(code, "sr_channel_open", 0);
     }
     sr_channel *channel = sri_allocate(1, sizeof *channel);
     if (channel == NULL) {
@@ -245,6 +291,7 @@ int sr_channel_open(sr_ring *ring, int socket, const sr_channel_options *options
         .waited = waited,
     };
     code = sri_calls_init(&channel->calls, given.calls_max);
+    code = code < 0 ? code : copy_policy(channel, policy);
     code = code < 0 ? code : open_link(channel, ring, socket);
     if (code < 0) {
         free_memory(channel);

@@ -12,6 +12,7 @@
 #include "ipc/call.h"
 #include "ipc/hello.h"
 #include "ipc/link.h"
+#include "ipc/sandbox_policy.h"
 #include "ring/client.h"
 
 #define SRI_CHANNEL_MAGIC     UINT32_C(0x43484101)
@@ -27,9 +28,18 @@ struct sr_channel {
     struct sri_calls calls;
     struct sri_hello hello;
     uint8_t *hello_bytes; /* owned */
+    /* Owned: what the worker is asked to enter before its hello; NULL: nothing. */
+    struct sri_sandbox_policy *policy;
+    bool has_report;
+    struct sri_sandbox_report report; /* the worker's word about that */
     sr_channel_options options;
     sr_channel_stats stats; /* the totals in it; the rest is filled when asked */
 };
+
+/* As sr_channel_open(), to a worker that has to enter @policy (copies; or NULL) first. When it
+ * cannot, on_state hears the code, and the report says which layer. */
+int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
+                     const struct sri_sandbox_policy *policy, sr_channel **out_channel);
 
 /* As sr_channel_close(), for the turn of another client: never waits. SR_E_IN_FLIGHT: everything
  * has been told, and the kernel still has a buffer; to be called again in a later turn. */

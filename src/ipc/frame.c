@@ -10,12 +10,13 @@ static const struct {
     bool result;
     bool payload;
 } kinds[] = {
-    [SRI_FRAME_OPEN] = {SRI_FRAME_FROM_HOST, true, false, true, true, false},
+    [SRI_FRAME_OPEN] = {SRI_FRAME_FROM_HOST, true, false, true, true, true},
     [SRI_FRAME_HELLO] = {SRI_FRAME_FROM_WORKER, true, false, true, false, true},
     [SRI_FRAME_CALL] = {SRI_FRAME_FROM_HOST, false, true, true, false, true},
     [SRI_FRAME_NOTE] = {SRI_FRAME_FROM_HOST, false, false, true, false, true},
     [SRI_FRAME_ANSWER] = {SRI_FRAME_FROM_WORKER, false, true, true, true, true},
     [SRI_FRAME_EVENT] = {SRI_FRAME_FROM_WORKER, false, true, true, false, true},
+    [SRI_FRAME_CONFINED] = {SRI_FRAME_FROM_WORKER, true, false, true, false, true},
 };
 
 int sri_frame_check(const struct sri_frame *frame, const struct sri_frame_limits *limits) {

@@ -13,15 +13,18 @@
 #include "core/check.h"
 
 /* Grows when frames or payloads change their meaning; both sides must have the same. */
-#define SRI_FRAME_VERSION 1
+#define SRI_FRAME_VERSION 2
 
 enum sri_frame_kind {
-    SRI_FRAME_OPEN = 1,   /* host, first: method: the version, result: most payload bytes */
-    SRI_FRAME_HELLO = 2,  /* worker, first: method: the version; payload: hello.h */
-    SRI_FRAME_CALL = 3,   /* host: id, method, payload */
-    SRI_FRAME_NOTE = 4,   /* host: method, payload; nobody answers */
-    SRI_FRAME_ANSWER = 5, /* worker: id, method, result, payload */
-    SRI_FRAME_EVENT = 6   /* worker: method: a number of its own, id: the how manieth, payload */
+    SRI_FRAME_OPEN = 1,    /* host, first: method: the version, result: most payload bytes; payload:
+                              nothing, or the policy of a sandbox (sandbox_policy.h) */
+    SRI_FRAME_HELLO = 2,   /* worker, first: method: the version; payload: hello.h */
+    SRI_FRAME_CALL = 3,    /* host: id, method, payload */
+    SRI_FRAME_NOTE = 4,    /* host: method, payload; nobody answers */
+    SRI_FRAME_ANSWER = 5,  /* worker: id, method, result, payload */
+    SRI_FRAME_EVENT = 6,   /* worker: method: a number of its own, id: the how manieth, payload */
+    SRI_FRAME_CONFINED = 7 /* worker, before HELLO: method: the version; payload: the report about
+                              the policy that came with OPEN */
 };
 
 enum sri_frame_from { SRI_FRAME_FROM_HOST, SRI_FRAME_FROM_WORKER };
@@ -43,10 +46,10 @@ struct sri_frame_limits {
     uint32_t epoch;
     uint32_t size_max_bytes; /* of a payload */
     enum sri_frame_from from;
-    bool first; /* nothing has come yet: OPEN or HELLO, and only then */
+    bool first; /* OPEN, HELLO and CONFINED, and nothing else */
 };
 
-/* Returns 0, SR_E_PROTOCOL, or SR_E_UNSUPPORTED: OPEN or HELLO of another version. */
+/* Returns 0, SR_E_PROTOCOL, or SR_E_UNSUPPORTED: OPEN, HELLO or CONFINED of another version. */
 int sri_frame_check(const struct sri_frame *frame, const struct sri_frame_limits *limits);
 
 #endif

@@ -5,28 +5,7 @@
 #include <safering/error.h>
 #include <string.h>
 
-#define TEXT_BYTES_MAX (SRI_LAUNCH_MESSAGE_MAX - sizeof(struct sri_launch_start))
-/* RLIM_NLIMITS of the kernel; the C library's headers have it as an enumeration of its own. */
-#define RESOURCE_COUNT 16u
-#define FILE_MASK_ALL  0777u
-
 /* ---- rules that both sides know -------------------------------------------------------------- */
-
-static bool limits_are_valid(const struct sri_launch_plan *plan) {
-    uint32_t seen = 0;
-    if (plan->limit_count > SRI_LAUNCH_LIMITS_MAX) {
-        return false;
-    }
-    for (uint32_t i = 0; i < plan->limit_count; i++) {
-        const struct sri_launch_limit *limit = &plan->limits[i];
-        if (limit->resource >= RESOURCE_COUNT || (seen & (1u << limit->resource)) != 0 ||
-            limit->soft > limit->hard || limit->zero != 0) {
-            return false;
-        }
-        seen |= 1u << limit->resource;
-    }
-    return true;
-}
 
 static bool fds_are_valid(const struct sri_launch_plan *plan) {
     if (plan->fd_count > SRI_LAUNCH_FDS_MAX || (plan->path == NULL) != (plan->program_fd >= 0)) {
@@ -56,12 +35,9 @@ static bool variables_are_valid(const char *const *variables) {
 }
 
 static bool plan_is_valid(const struct sri_launch_plan *plan) {
-    const uint32_t wanted = plan->namespaces_wanted;
-    return (plan->path == NULL || plan->path[0] == '/') &&
-           (plan->directory == NULL || plan->directory[0] == '/') && plan->arguments != NULL &&
-           plan->arguments[0] != NULL && plan->file_mask <= FILE_MASK_ALL &&
-           (wanted & ~(uint32_t)SRI_LAUNCH_NEW_ALL) == 0 &&
-           (plan->namespaces_required & ~wanted) == 0 && limits_are_valid(plan) &&
+    return (plan->path == NULL || plan->path[0] == '/') && plan->arguments != NULL &&
+           plan->arguments[0] != NULL &&
+           (plan->policy == NULL || sri_sandbox_policy_is_valid(plan->policy)) &&
            fds_are_valid(plan) && variables_are_valid(plan->variables);
 }
 
@@ -117,15 +93,27 @@ static int texts_put(struct sri_launch_packet *packet, const char *const *texts,
 
 static int all_texts_put(struct sri_launch_packet *packet, const struct sri_launch_plan *plan,
                          struct sri_launch_start *start) {
-    packet->size_bytes = sizeof *start;
+    const size_t begin = packet->size_bytes;
     if (text_put(packet, plan->path != NULL ? plan->path : "") != 0 ||
-        text_put(packet, plan->directory != NULL ? plan->directory : "") != 0 ||
         texts_put(packet, plan->arguments, &start->argument_count) != 0 ||
         texts_put(packet, plan->variables, &start->variable_count) != 0) {
         return -E2BIG;
     }
-    start->text_bytes = (uint32_t)(packet->size_bytes - sizeof *start);
+    start->text_bytes = (uint32_t)(packet->size_bytes - begin);
     return 0;
+}
+
+static void policy_put(struct sri_launch_packet *packet, const struct sri_launch_plan *plan,
+                       struct sri_launch_start *start) {
+    packet->size_bytes = sizeof *start;
+    if (plan->policy != NULL) {
+        start->flags |= SRI_LAUNCH_HAS_POLICY;
+        struct sri_sandbox_policy policy;
+        memcpy(&policy, plan->policy, SRI_LAUNCH_POLICY_BYTES);
+        policy.path_count = policy.name_count = policy.fd_count = 0;
+        memcpy(packet->bytes + packet->size_bytes, &policy, SRI_LAUNCH_POLICY_BYTES);
+        packet->size_bytes += SRI_LAUNCH_POLICY_BYTES;
+    }
 }
 
 static void fds_put(struct sri_launch_packet *packet, const struct sri_launch_plan *plan,
@@ -143,18 +131,15 @@ static void fds_put(struct sri_launch_packet *packet, const struct sri_launch_pl
 
 int sri_launch_start_encode(const struct sri_launch_plan *plan, uint32_t serial, uint64_t worker,
                             struct sri_launch_packet *out_packet) {
-    struct sri_launch_start start = {.namespaces_wanted = plan->namespaces_wanted,
-                                     .namespaces_required = plan->namespaces_required,
-                                     .file_mask = plan->file_mask,
-                                     .limit_count = plan->limit_count};
+    struct sri_launch_start start = {0};
     if (worker == 0 || !plan_is_valid(plan)) {
         return -EINVAL;
     }
+    policy_put(out_packet, plan, &start);
     const int code = all_texts_put(out_packet, plan, &start);
     if (code != 0) {
         return code;
     }
-    memcpy(start.limits, plan->limits, plan->limit_count * sizeof plan->limits[0]);
     fds_put(out_packet, plan, &start);
     start.header = sri_launch_header_make(SRI_LAUNCH_START, out_packet->size_bytes,
                                           out_packet->fd_count, serial, worker);
@@ -198,14 +183,12 @@ static bool all_texts_take(struct texts texts, const struct sri_launch_start *st
                            struct sri_launch_decoded *decoded) {
     const bool has_path = (start->flags & SRI_LAUNCH_PROGRAM_FD) == 0;
     const char *path = text_take(&texts);
-    const char *directory = path != NULL ? text_take(&texts) : NULL;
-    if (directory == NULL || has_path != (path[0] != '\0') ||
+    if (path == NULL || has_path != (path[0] != '\0') ||
         !texts_take(&texts, start->argument_count, decoded->arguments) ||
         !texts_take(&texts, start->variable_count, decoded->variables) || texts.at != texts.end) {
         return false;
     }
     decoded->plan.path = has_path ? path : NULL;
-    decoded->plan.directory = directory[0] != '\0' ? directory : NULL;
     decoded->plan.arguments = decoded->arguments;
     decoded->plan.variables = decoded->variables;
     return true;
@@ -214,8 +197,7 @@ static bool all_texts_take(struct texts texts, const struct sri_launch_start *st
 static bool numbers_take(const struct sri_launch_start *start, const int *fds, uint32_t fd_count,
                          struct sri_launch_plan *plan) {
     const uint32_t first = (start->flags & SRI_LAUNCH_PROGRAM_FD) != 0 ? 1 : 0;
-    if (fd_count < first || fd_count - first > SRI_LAUNCH_FDS_MAX ||
-        start->limit_count > SRI_LAUNCH_LIMITS_MAX) {
+    if (fd_count < first || fd_count - first > SRI_LAUNCH_FDS_MAX) {
         return false;
     }
     plan->program_fd = first == 1 ? fds[0] : -1;
@@ -228,12 +210,12 @@ static bool numbers_take(const struct sri_launch_start *start, const int *fds, u
             return false;
         }
     }
-    plan->limit_count = start->limit_count;
-    memcpy(plan->limits, start->limits, sizeof plan->limits);
-    plan->file_mask = start->file_mask;
-    plan->namespaces_wanted = start->namespaces_wanted;
-    plan->namespaces_required = start->namespaces_required;
     return true;
+}
+
+/* Bytes of the policy, which lies behind the struct. */
+static size_t policy_bytes(const struct sri_launch_start *start) {
+    return (start->flags & SRI_LAUNCH_HAS_POLICY) != 0 ? SRI_LAUNCH_POLICY_BYTES : 0;
 }
 
 int sri_launch_start_decode(const void *bytes, size_t size_bytes, const int *fds, uint32_t fd_count,
@@ -243,11 +225,18 @@ int sri_launch_start_decode(const void *bytes, size_t size_bytes, const int *fds
         return SR_E_PROTOCOL;
     }
     memcpy(&start, bytes, sizeof start);
-    const char *text = (const char *)bytes + sizeof start;
+    const size_t before = sizeof start + policy_bytes(&start);
+    if (size_bytes < before) {
+        return SR_E_PROTOCOL;
+    }
+    memset(&out_decoded->policy, 0, sizeof out_decoded->policy);
+    memcpy(&out_decoded->policy, (const char *)bytes + sizeof start, policy_bytes(&start));
+    out_decoded->plan.policy = policy_bytes(&start) > 0 ? &out_decoded->policy : NULL;
+    const char *text = (const char *)bytes + before;
     const bool is_ours =
         start.header.kind == SRI_LAUNCH_START && start.header.worker != 0 &&
-        (start.flags & ~(uint32_t)SRI_LAUNCH_PROGRAM_FD) == 0 &&
-        start.text_bytes == size_bytes - sizeof start &&
+        (start.flags & ~(uint32_t)SRI_LAUNCH_FLAGS_ALL) == 0 &&
+        start.text_bytes == size_bytes - before &&
         all_texts_take((struct texts){text, text + start.text_bytes}, &start, out_decoded) &&
         numbers_take(&start, fds, fd_count, &out_decoded->plan) &&
         plan_is_valid(&out_decoded->plan);
@@ -284,36 +273,38 @@ static bool has_no_end(const struct sri_launch_event *event) {
            event->cpu_ns == 0 && event->resident_max_bytes == 0;
 }
 
-/* What only a STARTED says. */
-static bool has_no_namespaces(const struct sri_launch_event *event) {
-    return event->namespaces == 0 && event->namespace_code == 0;
+/* What only the answer to a START says. */
+static bool has_no_report(const struct sri_launch_event *event) {
+    static const struct sri_sandbox_report none;
+    return memcmp(&event->report, &none, sizeof none) == 0;
 }
 
 static bool is_plain(const struct sri_launch_event *event) {
-    return has_no_end(event) && has_no_namespaces(event) && event->header.fd_count == 0;
+    return has_no_end(event) && has_no_report(event) && event->header.fd_count == 0;
 }
 
 static bool event_is_valid(const struct sri_launch_event *event) {
     const struct sri_launch_header *header = &event->header;
     const bool means_worker = header->worker != 0;
-    if (event->code > 0 || event->namespace_code > 0 || event->pid < 0 || header->fd_count > 1) {
+    if (event->code > 0 || event->pid < 0 || header->fd_count > 1) {
         return false;
     }
     switch (header->kind) {
     case SRI_LAUNCH_HELLO:
         return event->pid > 0 && header->fd_count == 1 && header->serial == 0 && !means_worker &&
-               event->code == 0 && event->step == 0 && has_no_end(event) &&
-               has_no_namespaces(event);
+               event->code == 0 && event->step == 0 && has_no_end(event) && has_no_report(event);
     case SRI_LAUNCH_STARTED:
         return means_worker && event->pid > 0 && event->code == 0 && event->step == 0 &&
-               (event->namespaces & ~(uint32_t)SRI_LAUNCH_NEW_ALL) == 0 && has_no_end(event);
+               sri_sandbox_report_is_valid(&event->report) &&
+               event->report.failed_layer == SRI_SANDBOX_LAYER_COUNT && has_no_end(event);
     case SRI_LAUNCH_START_FAILED:
         return means_worker && event->pid == 0 && event->code < 0 &&
                event->step != SRI_LAUNCH_STEP_NONE && event->step < SRI_LAUNCH_STEP_LAUNCHER &&
-               is_plain(event);
+               sri_sandbox_report_is_valid(&event->report) && has_no_end(event) &&
+               header->fd_count == 0;
     case SRI_LAUNCH_EXITED:
         return means_worker && event->pid > 0 && header->serial == 0 && event->code == 0 &&
-               event->step == 0 && header->fd_count == 0 && has_no_namespaces(event) &&
+               event->step == 0 && header->fd_count == 0 && has_no_report(event) &&
                end_is_valid(event);
     case SRI_LAUNCH_KILLED:
         return means_worker && event->pid == 0 && event->step == 0 && is_plain(event);

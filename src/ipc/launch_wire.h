@@ -17,19 +17,22 @@
 #ifndef SAFERING_IPC_LAUNCH_WIRE_H
 #define SAFERING_IPC_LAUNCH_WIRE_H
 
-#include <stdbool.h>
+#include "ipc/sandbox_policy.h"
+
 #include <stddef.h>
-#include <stdint.h>
 
 #define SRI_LAUNCH_MAGIC         0x53524c57u
-#define SRI_LAUNCH_VERSION       1u
+#define SRI_LAUNCH_VERSION       2u
 #define SRI_LAUNCH_WORKERS_MAX   4096u /* at a time */
 #define SRI_LAUNCH_MESSAGE_MAX   65536u
 #define SRI_LAUNCH_STRINGS_MAX   1024u /* arguments; and as many variables */
 #define SRI_LAUNCH_FDS_MAX       64u
 #define SRI_LAUNCH_FD_NUMBER_MAX 1023u
-#define SRI_LAUNCH_LIMITS_MAX    16u
 #define SRI_LAUNCH_SIGNAL_MAX    64u
+
+/* Of a policy goes what a launcher enters: its paths, names and descriptors, most of its bytes, are
+ * for others. Many starts are under way at once, in the buffer of one socket. */
+#define SRI_LAUNCH_POLICY_BYTES offsetof(struct sri_sandbox_policy, paths)
 
 /* Where the launcher finds its end of the pair, and a pidfd of its host. */
 #define SRI_LAUNCH_SOCKET_FD 3
@@ -47,16 +50,10 @@ enum sri_launch_kind {
     SRI_LAUNCH_LOST = 22     /* never sent: the host makes it up when its launcher is gone */
 };
 
-enum sri_launch_namespace {
-    SRI_LAUNCH_NEW_USER = 1u << 0,
-    SRI_LAUNCH_NEW_PID = 1u << 1,
-    SRI_LAUNCH_NEW_NET = 1u << 2,
-    SRI_LAUNCH_NEW_IPC = 1u << 3,
-    SRI_LAUNCH_NEW_ALL = (1u << 4) - 1
-};
-
 enum sri_launch_flag {
-    SRI_LAUNCH_PROGRAM_FD = 1u << 0 /* the first descriptor is the program; there is no path */
+    SRI_LAUNCH_PROGRAM_FD = 1u << 0, /* the first descriptor is the program; there is no path */
+    SRI_LAUNCH_HAS_POLICY = 1u << 1, /* SRI_LAUNCH_POLICY_BYTES of one are before the texts */
+    SRI_LAUNCH_FLAGS_ALL = (1u << 2) - 1
 };
 
 /* Where a start failed. */
@@ -67,10 +64,8 @@ enum sri_launch_step {
     SRI_LAUNCH_STEP_NAMESPACES, /* who the user is in the new user namespace */
     SRI_LAUNCH_STEP_INIT,       /* the init could not fork the worker */
     SRI_LAUNCH_STEP_SESSION,
-    SRI_LAUNCH_STEP_DIRECTORY,
     SRI_LAUNCH_STEP_FDS,
-    SRI_LAUNCH_STEP_LIMITS,
-    SRI_LAUNCH_STEP_PRIVILEGES, /* no_new_privs */
+    SRI_LAUNCH_STEP_SANDBOX, /* the report says which layer */
     SRI_LAUNCH_STEP_EXEC,
     SRI_LAUNCH_STEP_LAUNCHER, /* the launcher is gone */
     SRI_LAUNCH_STEP_COUNT
@@ -96,25 +91,14 @@ struct sri_launch_header {
     uint64_t worker; /* chosen by the host; never 0 where a worker is meant */
 };
 
-struct sri_launch_limit {
-    uint32_t resource; /* RLIMIT_* */
-    uint32_t zero;
-    uint64_t soft;
-    uint64_t hard;
-};
-
-/* Followed by text_bytes: path, directory, arguments, variables; each ends with a zero byte. */
+/* Followed by the policy, if there is one, and text_bytes: path, arguments, variables; each ends
+ * with a zero byte. */
 struct sri_launch_start {
     struct sri_launch_header header;
     uint32_t flags; /* enum sri_launch_flag */
-    uint32_t namespaces_wanted;
-    uint32_t namespaces_required; /* a part of the wanted ones */
-    uint32_t file_mask;           /* umask(2) */
     uint32_t argument_count;
     uint32_t variable_count;
-    uint32_t limit_count;
     uint32_t text_bytes;
-    struct sri_launch_limit limits[SRI_LAUNCH_LIMITS_MAX];
     uint16_t fd_numbers[SRI_LAUNCH_FDS_MAX]; /* in the worker, by the order of the descriptors */
 };
 
@@ -127,22 +111,22 @@ struct sri_launch_kill {
 /* What the launcher says, whatever it says. */
 struct sri_launch_event {
     struct sri_launch_header header;
-    int32_t code;        /* START_FAILED, KILLED, REFUSED: 0 or negative */
-    uint32_t step;       /* START_FAILED: enum sri_launch_step */
-    int32_t pid;         /* HELLO: the launcher; STARTED, EXITED: the worker; as the host sees it */
-    uint32_t namespaces; /* STARTED: those that it has */
-    int32_t namespace_code; /* STARTED: why one that was only wanted is missing */
-    uint32_t end;           /* EXITED: enum sri_launch_end */
+    int32_t code;  /* START_FAILED, KILLED, REFUSED: 0 or negative */
+    uint32_t step; /* START_FAILED: enum sri_launch_step */
+    int32_t pid;   /* HELLO: the launcher; STARTED, EXITED: the worker; as the host sees it */
+    uint32_t end;  /* EXITED: enum sri_launch_end */
     uint32_t status;
     uint32_t has_core;
     uint64_t cpu_ns; /* EXITED: user and system, with children that it waited for */
     uint64_t resident_max_bytes;
+    struct sri_sandbox_report report; /* STARTED, START_FAILED: of the layers up to exec(2) */
 };
 
 _Static_assert(sizeof(struct sri_launch_header) == 32, "no padding on the wire");
-_Static_assert(sizeof(struct sri_launch_start) == 576, "no padding on the wire");
+_Static_assert(sizeof(struct sri_launch_start) == 176, "no padding on the wire");
 _Static_assert(sizeof(struct sri_launch_kill) == 40, "no padding on the wire");
-_Static_assert(sizeof(struct sri_launch_event) == 80, "no padding on the wire");
+_Static_assert(sizeof(struct sri_launch_event) == 72 + sizeof(struct sri_sandbox_report),
+               "no padding on the wire");
 
 /* A descriptor and its number in the worker. */
 struct sri_launch_fd {
@@ -153,24 +137,22 @@ struct sri_launch_fd {
 /* With what a worker is started. The host fills it in, the launcher gets the same out again. */
 struct sri_launch_plan {
     const char *path;             /* absolute; NULL: program_fd */
-    const char *directory;        /* absolute; NULL: the root directory */
     const char *const *arguments; /* NULL at the end; at least one */
     const char *const *variables; /* NULL at the end: the whole environment. NULL: none at all */
+    /* NULL: that of `none`. Without its paths and names, which a launcher has no use for, and its
+     * descriptors: `fds` says which there are. */
+    const struct sri_sandbox_policy *policy;
     int program_fd;
-    uint32_t file_mask;
-    uint32_t namespaces_wanted;
-    uint32_t namespaces_required;
-    uint32_t limit_count;
     uint32_t fd_count;
-    struct sri_launch_limit limits[SRI_LAUNCH_LIMITS_MAX];
     struct sri_launch_fd fds[SRI_LAUNCH_FDS_MAX];
 };
 
-#define SRI_LAUNCH_PLAN_INIT ((struct sri_launch_plan){.program_fd = -1, .file_mask = 022})
+#define SRI_LAUNCH_PLAN_INIT ((struct sri_launch_plan){.program_fd = -1})
 
 /* What a decoded plan's arrays lie in. */
 struct sri_launch_decoded {
     struct sri_launch_plan plan;
+    struct sri_sandbox_policy policy;
     const char *arguments[SRI_LAUNCH_STRINGS_MAX + 1];
     const char *variables[SRI_LAUNCH_STRINGS_MAX + 1];
 };

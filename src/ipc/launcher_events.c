@@ -38,6 +38,7 @@ static int tell_lost(struct sri_launcher *launcher, struct sri_launch_event *out
             *out_event =
                 make_event(SRI_LAUNCH_START_FAILED, worker->serial, worker->id, SR_E_PEER_DIED);
             out_event->step = SRI_LAUNCH_STEP_LAUNCHER;
+            sri_sandbox_report_init(&out_event->report);
         }
         sri_launcher_forget(launcher, worker);
         return 1;
@@ -59,6 +60,7 @@ static void rename_refusal(struct sri_launcher *launcher, struct sri_launch_even
     if (worker != NULL && !worker->is_running && worker->serial == event->header.serial) {
         event->header.kind = SRI_LAUNCH_START_FAILED;
         event->step = SRI_LAUNCH_STEP_FORK;
+        sri_sandbox_report_init(&event->report);
     } else {
         event->header.kind = SRI_LAUNCH_KILLED;
     }

@@ -48,10 +48,31 @@ static int try_plan(const struct sri_recipe *recipe) {
     return code;
 }
 
+/* The policy in memory of its own, or NULL for none. */
+static int copy_policy(const char *text, struct sri_sandbox_policy **out_policy) {
+    struct sri_sandbox_policy policy;
+    uint32_t position = 0;
+    *out_policy = NULL;
+    const int code = sri_sandbox_policy_parse(text != NULL ? text : "strict", &policy, &position);
+    if (code < 0 || policy.layers_asked == 0) {
+        return code;
+    }
+    *out_policy = sri_allocate(1, sizeof policy);
+    if (*out_policy == NULL) {
+        return -ENOMEM;
+    }
+    **out_policy = policy;
+    return 0;
+}
+
 int sri_recipe_init(struct sri_recipe *recipe, uint32_t version,
                     const sr_service_options *options) {
     *recipe = (struct sri_recipe){0};
     int code = check(options);
+    if (code < 0) {
+        return code;
+    }
+    code = copy_policy(options->sandbox, &recipe->policy);
     if (code < 0) {
         return code;
     }
@@ -72,9 +93,16 @@ int sri_recipe_again(struct sri_recipe *recipe, uint32_t version, const struct s
         .arguments = sri_copy_strings(NULL, other->arguments, NULL),
         .variables = sri_copy_strings(NULL, other->variables, NULL),
     };
-    if (recipe->arguments == NULL || recipe->variables == NULL) {
+    if (other->policy != NULL) {
+        recipe->policy = sri_allocate(1, sizeof *recipe->policy);
+    }
+    if (recipe->arguments == NULL || recipe->variables == NULL ||
+        (other->policy != NULL && recipe->policy == NULL)) {
         sri_recipe_deinit(recipe);
         return -ENOMEM;
+    }
+    if (other->policy != NULL) {
+        *recipe->policy = *other->policy;
     }
     return 0;
 }
@@ -82,6 +110,7 @@ int sri_recipe_again(struct sri_recipe *recipe, uint32_t version, const struct s
 void sri_recipe_deinit(struct sri_recipe *recipe) {
     sri_release(recipe->arguments);
     sri_release(recipe->variables);
+    sri_release(recipe->policy);
     *recipe = (struct sri_recipe){0};
 }
 
@@ -90,6 +119,7 @@ struct sri_launch_plan sri_recipe_plan(const struct sri_recipe *recipe, int sock
     plan.path = recipe->arguments[0];
     plan.arguments = recipe->arguments;
     plan.variables = recipe->variables;
+    plan.policy = recipe->policy;
     plan.fds[0] = (struct sri_launch_fd){socket, SRI_RECIPE_SOCKET_FD};
     plan.fd_count = 1;
     return plan;

@@ -15,10 +15,12 @@ struct sri_recipe {
     uint32_t version;       /* 0: there is none */
     const char **arguments; /* the program's path first; NULL at the end */
     const char **variables;
+    struct sri_sandbox_policy *policy; /* NULL: that of `none` */
 };
 
-/* 0, -EINVAL (no absolute path; a variable without a name or a value, or one that is ours), -E2BIG
- * (more strings than a launcher takes), -ENOMEM. On failure nothing is owned. */
+/* 0, -EINVAL (no absolute path; a variable without a name or a value, or one that is ours), what
+ * sr_sandbox_check() says, -E2BIG (more strings than a launcher takes), -ENOMEM. On failure nothing
+ * is owned. */
 int sri_recipe_init(struct sri_recipe *recipe, uint32_t version, const sr_service_options *options);
 /* The same once more, as a further version. 0 or -ENOMEM. */
 int sri_recipe_again(struct sri_recipe *recipe, uint32_t version, const struct sri_recipe *other);

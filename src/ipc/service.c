@@ -2,6 +2,7 @@
 #include "ipc/service.h"
 
 #include "ipc/channel.h"
+#include "ipc/sandbox.h"
 #include "sys/clock.h"
 #include "sys/memory.h"
 
@@ -195,6 +196,7 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
         free_memory(service);
         return code;
     }
+    service->options.sandbox = NULL;
     service->options.program = NULL; /* the caller's; what counts of it is in the recipe */
     service->options.arguments = service->options.variables = service->options.idempotent = NULL;
     service->magic = SRI_SERVICE_MAGIC;
@@ -366,4 +368,22 @@ int sr_service_workers(sr_service *service, sr_worker_info *out_list, uint32_t r
         }
     }
     return (int)count;
+}
+
+int sr_service_sandbox(sr_service *service, uint64_t worker, sr_sandbox_report *out_report) {
+    int code = sri_service_check(service);
+    if (code == 0 && (out_report == NULL || !sri_stats_size_is_valid(out_report->size))) {
+        code = -EINVAL;
+    }
+    if (code < 0) {
+        return SRI_MISUSE(code, 0);
+    }
+    const struct sri_service_worker *found = sri_service_find_worker(service, worker);
+    if (found == NULL) {
+        return SR_E_STALE; /* it may have ended a moment ago: no misuse */
+    }
+    sr_sandbox_report report;
+    sri_sandbox_show(&found->report, found->layers_required, &report);
+    sri_stats_give(out_report, &report, sizeof report);
+    return 0;
 }

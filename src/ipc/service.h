@@ -61,7 +61,7 @@ struct sri_service_method {
 enum sri_seat {
     SRI_SEAT_FREE,
     SRI_SEAT_STARTING, /* the launcher was asked */
-    SRI_SEAT_READY,    /* the worker has said which methods it has */
+    SRI_SEAT_READY,    /* it runs, and has said which methods it has */
     SRI_SEAT_DRAINING, /* no new calls */
     SRI_SEAT_ENDING    /* its channel goes, or has gone, and its process, too */
 };
@@ -76,14 +76,18 @@ struct sri_service_worker {
     bool wants_kill;     /* as soon as the launcher takes it */
     bool has_told_event; /* since its last answer */
     bool has_answered;
-    bool owes_beat;  /* it was asked whether it goes on */
-    bool is_noted;   /* the service knows that it ends */
-    bool has_record; /* which call it ran is in `exit` */
+    bool owes_beat;   /* it was asked whether it goes on */
+    bool has_started; /* the launcher says so */
+    bool has_hello;   /* it has said which methods it has */
+    bool is_noted;    /* the service knows that it ends */
+    bool has_record;  /* which call it ran is in `exit` */
     sr_channel *channel;
     uint64_t deadline_ns; /* of the state that it is in; SR_FOREVER: none */
     struct sri_service_list calls;
-    uint16_t *methods;   /* its own number of each of the service's */
-    sr_worker_exit exit; /* as far as it is known */
+    uint16_t *methods;                /* its own number of each of the service's */
+    sr_worker_exit exit;              /* as far as it is known */
+    uint32_t layers_required;         /* of its sandbox */
+    struct sri_sandbox_report report; /* as far as it is known */
 };
 
 /* ---- service ----------------------------------------------------------------------------------

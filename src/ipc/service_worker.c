@@ -71,14 +71,27 @@ static void ask_for_beat(struct sri_service_worker *worker) {
 /* ---- its channel ------------------------------------------------------------------------------
  */
 
-static void on_ready(struct sri_service_worker *worker) {
-    if (worker->seat != SRI_SEAT_STARTING) {
+/* That it was started and that it says hello arrive in any order. */
+static void look_whether_ready(struct sri_service_worker *worker) {
+    if (worker->seat != SRI_SEAT_STARTING || !worker->has_started || !worker->has_hello) {
         return;
     }
     worker->seat = SRI_SEAT_READY;
     set_beat(worker);
     sri_service_take_methods(worker);
     sri_service_change(worker->service);
+}
+
+/* A layer that is required could not be had. */
+static void note_not_confined(struct sri_service_worker *worker,
+                              const struct sri_sandbox_report *report, int code) {
+    const uint32_t layer = report->failed_layer;
+    set_cause(worker, SR_WORKER_NOT_CONFINED, code);
+    if (worker->exit.cause == SR_WORKER_NOT_CONFINED) {
+        worker->exit.sandbox_layer = sri_sandbox_layer_text((enum sri_sandbox_layer)layer);
+        worker->exit.sandbox_path =
+            report->failed_path < SRI_SANDBOX_PATHS_MAX ? report->failed_path + 1 : 0;
+    }
 }
 
 /* All calls have been answered: that the channel has ended is told last. */
@@ -91,6 +104,9 @@ static void on_channel_end(struct sri_service_worker *worker, int code) {
     if (code == SR_E_PEER_DIED) {
         set_cause(worker, SR_WORKER_BY_ITSELF, 0);
         set_time(worker, LEAVE_NS);
+    } else if (worker->channel->report.failed_layer != SRI_SANDBOX_LAYER_COUNT) {
+        note_not_confined(worker, &worker->channel->report, code);
+        set_time(worker, LEAVE_NS); /* it has said so, and ends */
     } else {
         sri_service_worker_kill(worker, SR_WORKER_BROKE_PROTOCOL, code);
     }
@@ -100,8 +116,10 @@ static void on_channel_end(struct sri_service_worker *worker, int code) {
 static void on_channel_state(sr_channel *channel, int code, void *ctx) {
     struct sri_service_worker *worker = ctx;
     (void)channel;
+    sri_sandbox_report_merge(&worker->report, &worker->channel->report);
     if (code == 0) {
-        on_ready(worker);
+        worker->has_hello = true;
+        look_whether_ready(worker);
     } else {
         on_channel_end(worker, code);
     }
@@ -130,7 +148,8 @@ static int open_channel(struct sri_service_worker *worker, int socket) {
     options.on_state = on_channel_state;
     options.on_event = on_channel_event;
     options.ctx = worker;
-    return sr_channel_open(service->supervisor->client.ring, socket, &options, &worker->channel);
+    return sri_channel_open(service->supervisor->client.ring, socket, &options,
+                            service->recipe.policy, &worker->channel);
 }
 
 /* ---- start ------------------------------------------------------------------------------------
@@ -169,6 +188,9 @@ void sri_service_worker_start(struct sri_service_worker *worker) {
     worker->seat = SRI_SEAT_STARTING;
     worker->exit = (sr_worker_exit){.worker = worker->id, .version = service->recipe.version};
     worker->calls = SRI_SERVICE_LIST_EMPTY;
+    worker->layers_required =
+        service->recipe.policy != NULL ? service->recipe.policy->layers_required : 0;
+    sri_sandbox_report_init(&worker->report);
     service->stats.starts++;
     set_time(worker, service->options.start_timeout_ns);
     const int code = start(worker);
@@ -255,8 +277,15 @@ void sri_service_worker_on_event(struct sri_service_worker *worker,
     switch (event->header.kind) {
     case SRI_LAUNCH_STARTED:
         worker->exit.pid = event->pid;
+        worker->has_started = true;
+        sri_sandbox_report_merge(&worker->report, &event->report);
+        look_whether_ready(worker);
         return;
     case SRI_LAUNCH_START_FAILED:
+        if (event->report.failed_layer != SRI_SANDBOX_LAYER_COUNT) {
+            note_not_confined(worker, &event->report, event->code);
+            break;
+        }
         set_cause(worker,
                   event->step == SRI_LAUNCH_STEP_LAUNCHER ? SR_WORKER_LAUNCHER_LOST
                                                           : SR_WORKER_NOT_STARTED,

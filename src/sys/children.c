@@ -54,12 +54,6 @@ bool sri_children_signals_read(int fd) {
     return has_term;
 }
 
-void sri_children_signals_reset(void) {
-    sigset_t none;
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL); /* cannot fail with these arguments */
-}
-
 void sri_children_pause(uint64_t timeout_ns) {
     const struct timespec time = sri_clock_timespec(timeout_ns);
     sigset_t child;

@@ -39,8 +39,6 @@ struct sri_child_namespaces {
 int sri_children_signals_open(void);
 /* Empties it; whether one of the signals was SIGTERM. */
 bool sri_children_signals_read(int fd);
-/* In a child, before exec: none is blocked. */
-void sri_children_signals_reset(void);
 
 /* Family ----------------------------------------------------------------------------------------*/
 

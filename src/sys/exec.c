@@ -5,24 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-int sri_exec_set_directory(const char *path) {
-    return chdir(path) == 0 ? 0 : -errno;
-}
-
-void sri_exec_set_file_mask(uint32_t mask) {
-    (void)umask((mode_t)mask); /* returns the mask before, never an error */
-}
-
-int sri_exec_set_limit(uint32_t resource, uint64_t soft, uint64_t hard) {
-    const struct rlimit limit = {(rlim_t)soft, (rlim_t)hard};
-    return setrlimit((__rlimit_resource_t)resource, &limit) == 0 ? 0 : -errno;
-}
 
 uint64_t sri_exec_raise_fd_limit(void) {
     struct rlimit limit;
@@ -38,10 +23,6 @@ int sri_exec_set_fd_limit(uint64_t soft) {
     SR_CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = (rlim_t)soft;
     return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? 0 : -errno;
-}
-
-int sri_exec_give_up_privileges(void) {
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno;
 }
 
 /* ---- descriptors ----------------------------------------------------------------------------- */

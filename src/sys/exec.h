@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Exec: what a forked child changes about itself before it becomes another program: limits, file
- * mask, directory, descriptors, privileges. Each function is one step and returns its code; the
- * caller knows which one it was.
+ * Exec: the descriptors of a forked child that becomes another program, and how it becomes that.
+ * Each function is one step and returns its code; the caller knows which one it was.
  *
- * Neighbours: src/worker/before_exec.c says in which order.
+ * Neighbours: src/worker/before_exec.c says in which order, sys/confine.h what else it gives up.
  */
 #ifndef SAFERING_SYS_EXEC_H
 #define SAFERING_SYS_EXEC_H
@@ -17,17 +16,10 @@ struct sri_exec_fd {
     uint32_t number;
 };
 
-int sri_exec_set_directory(const char *path);
-void sri_exec_set_file_mask(uint32_t mask);
-int sri_exec_set_limit(uint32_t resource, uint64_t soft, uint64_t hard);
-
 /* The soft limit of open descriptors is raised to the hard one. Returns what it was before. */
 uint64_t sri_exec_raise_fd_limit(void);
 /* And back. */
 int sri_exec_set_fd_limit(uint64_t soft);
-
-/* No program that this one becomes gets more rights by set-user-ID and the like. */
-int sri_exec_give_up_privileges(void);
 
 /*
  * Gives each descriptor its number, not close-on-exec, and /dev/null to those of 0, 1 and 2 that

@@ -23,6 +23,7 @@ struct sri_launched *sri_launched_add(struct sri_launch_state *state, uint64_t i
     if (worker != NULL) {
         *worker = (struct sri_launched){
             .id = id, .serial = serial, .pidfd = -1, .start_fd = -1, .init_fd = -1};
+        sri_sandbox_report_init(&worker->report);
         state->worker_count++;
     }
     return worker;

@@ -19,19 +19,19 @@
 struct sri_launched {
     uint64_t id; /* 0: free */
     uint32_t serial;
-    uint32_t namespaces; /* those that it has */
-    int32_t namespace_code;
-    int32_t child; /* the worker, or its init if it has a pid namespace; 0: none, or reaped */
-    int32_t pid;   /* the worker, once it has said so */
-    int pidfd;     /* of the worker; -1 until then */
-    int start_fd;  /* hangs up when the worker has become another program; -1: it has */
-    int init_fd;   /* where its init says how it ended; -1: it has none */
+    uint32_t namespaces; /* bits of the layers that the fork has brought */
+    int32_t child;       /* the worker, or its init if it has a pid namespace; 0: none, or reaped */
+    int32_t pid;         /* the worker, once it has said so */
+    int pidfd;           /* of the worker; -1 until then */
+    int start_fd;        /* hangs up when the worker has become another program; -1: it has */
+    int init_fd;         /* where its init says how it ended; -1: it has none */
     bool owes_started;
     bool owes_end; /* EXITED, or START_FAILED if there is a failed_step */
     uint32_t failed_step;
     int32_t failed_code;
     uint32_t end; /* enum sri_launch_end */
     struct sri_child_end how;
+    struct sri_sandbox_report report; /* as far as it is known */
 };
 
 struct sri_launch_state {

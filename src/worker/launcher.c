@@ -12,6 +12,7 @@
  */
 #include "core/check.h"
 #include "sys/clock.h"
+#include "sys/confine.h"
 #include "sys/exec.h"
 #include "sys/packet.h"
 #include "sys/process.h"
@@ -111,7 +112,7 @@ static int get_ready(void) {
         code = sri_exec_close_exec(state.host_pidfd);
     }
     if (code == 0) {
-        code = sri_exec_set_directory("/");
+        code = sri_confine_directory("/");
     }
     if (code == 0) {
         code = sri_keeper_run(state.host_fd, state.host_pidfd, state.signal_fd);

@@ -46,8 +46,7 @@ void sri_report_answer(struct sri_launch_state *state, enum sri_launch_kind kind
 static bool send_started(struct sri_launch_state *state, struct sri_launched *worker) {
     struct sri_launch_event event = event_of(SRI_LAUNCH_STARTED, worker->serial, worker->id);
     event.pid = worker->pid;
-    event.namespaces = worker->namespaces;
-    event.namespace_code = worker->namespace_code;
+    event.report = worker->report;
     return send_event(state, &event, worker->pidfd);
 }
 
@@ -58,6 +57,7 @@ static bool send_end(struct sri_launch_state *state, struct sri_launched *worker
         event.header.serial = worker->serial;
         event.step = worker->failed_step;
         event.code = worker->failed_code;
+        event.report = worker->report;
         return send_event(state, &event, -1);
     }
     event.pid = worker->pid;

@@ -8,6 +8,7 @@
 #include "ipc/frame.h"
 #include "ipc/hello.h"
 #include "sys/wire.h"
+#include "worker/sandbox.h"
 #include <safering/worker.h>
 
 #include <errno.h>
@@ -259,6 +260,7 @@ static int serve_frame(sr_served *served, const struct sri_frame *frame) {
 /* ---- life ------------------------------------------------------------------------------------
  */
 
+/* Checks the table of methods and makes the frame that tells it. */
 static int append_hello(sr_served *served) {
     uint8_t names[SRI_HELLO_BYTES_MAX];
     struct sri_hello hello;
@@ -277,6 +279,7 @@ static int append_hello(sr_served *served) {
         return -EINVAL; /* two of the same name */
     }
     const struct sri_frame frame = {
+        .epoch = served->limits.epoch,
         .kind = SRI_FRAME_HELLO,
         .method = SRI_FRAME_VERSION,
         .size_bytes = (uint32_t)size,
@@ -284,30 +287,87 @@ static int append_hello(sr_served *served) {
     return append_frame(served, &frame, names);
 }
 
-/* What the host says first: the epoch, and how much it takes. Then the hello can go, in that epoch.
- * Returns 1, 0 or a code. */
-static int open_channel(sr_served *served) {
+/* What the host says first: the epoch, how much it takes, and the policy of a sandbox if there is
+ * to be one (else its magic stays 0). Returns 1, 0 or a code. */
+static int open_channel(sr_served *served, struct sri_sandbox_policy *out_policy) {
     struct sri_frame open;
-    const int code = read_all(served, (uint8_t *)&open, sizeof open);
+    int code = read_all(served, (uint8_t *)&open, sizeof open);
     if (code <= 0) {
         return code;
     }
-    const int checked = sri_frame_check(&open, &served->limits);
-    if (checked < 0) {
-        return checked;
+    code = sri_frame_check(&open, &served->limits);
+    if (code < 0) {
+        return code;
+    }
+    if (open.size_bytes > 0) {
+        if (open.size_bytes != sizeof *out_policy) {
+            return SR_E_PROTOCOL;
+        }
+        code = read_all(served, (uint8_t *)out_policy, sizeof *out_policy);
+        if (code <= 0) {
+            return code;
+        }
+        if (!sri_sandbox_policy_is_valid(out_policy)) {
+            return SR_E_PROTOCOL;
+        }
     }
     served->limits.epoch = open.epoch;
     served->limits.first = false;
     served->limits.size_max_bytes = (uint32_t)open.result;
     served->answer_max_bytes = (uint32_t)open.result;
-    memcpy(served->out + offsetof(struct sri_frame, epoch), &open.epoch, sizeof open.epoch);
     return 1;
 }
 
-static int serve(sr_served *served) {
+static int tell_report(sr_served *served, const struct sri_sandbox_report *report) {
+    const struct sri_frame frame = {
+        .epoch = served->limits.epoch,
+        .kind = SRI_FRAME_CONFINED,
+        .method = SRI_FRAME_VERSION,
+        .size_bytes = sizeof *report,
+    };
+    const int code = append_frame(served, &frame, report);
+    return code < 0 ? code : send_out(served, served->out_bytes);
+}
+
+/* Enters the sandbox, and loads foreign code on the way. The host hears how far that came. */
+static int confine(sr_served *served, const struct sri_sandbox_policy *policy,
+                   const sr_serve_options *options) {
+    const bool is_confined = policy->magic != 0;
+    struct sri_sandbox_report report;
+    int code = 0;
+    sri_sandbox_report_init(&report);
+    if (is_confined) {
+        code = sri_sandbox_enter(policy, SRI_SANDBOX_BEFORE_LOAD, &report);
+    }
+    if (code == 0 && options->load != NULL) {
+        code = options->load(options->load_ctx);
+        if (code < 0) {
+            return code;
+        }
+        code = 0;
+    }
+    if (code == 0 && is_confined) {
+        code = sri_sandbox_enter(policy, SRI_SANDBOX_BEFORE_SERVE, &report);
+    }
+    if (!is_confined) {
+        return code;
+    }
+    const int told = tell_report(served, &report);
+    return code < 0 ? code : told;
+}
+
+static int serve(sr_served *served, const sr_serve_options *options) {
+    struct sri_sandbox_policy policy;
     struct sri_frame frame;
-    int code = append_hello(served);
-    code = code < 0 ? code : open_channel(served);
+    policy.magic = 0;
+    int code = append_hello(served); /* a table that cannot be served is an error at once */
+    served->out_bytes = 0;
+    code = code < 0 ? code : open_channel(served, &policy);
+    if (code > 0) {
+        code = confine(served, &policy, options);
+        code = code < 0 ? code : append_hello(served);
+        code = code < 0 ? code : 1;
+    }
     while (code > 0) {
         code = read_frame(served, &frame);
         code = code <= 0 ? code : serve_frame(served, &frame);
@@ -339,7 +399,9 @@ int sr_serve(const sr_method *methods, uint32_t method_count, const sr_serve_opt
         .fd = given.socket >= 0 ? given.socket : socket_from_environment(),
         .methods = methods,
         .method_count = method_count,
-        .limits = {.from = SRI_FRAME_FROM_HOST, .first = true},
+        .limits = {.size_max_bytes = sizeof(struct sri_sandbox_policy),
+                   .from = SRI_FRAME_FROM_HOST,
+                   .first = true},
         .in = malloc(IN_BYTES),
         .out = malloc(OUT_BYTES_FIRST),
         .out_room = OUT_BYTES_FIRST,
@@ -348,7 +410,7 @@ int sr_serve(const sr_method *methods, uint32_t method_count, const sr_serve_opt
     if (code == 0 && (served.in == NULL || served.out == NULL)) {
         code = -ENOMEM;
     }
-    code = code < 0 ? code : serve(&served);
+    code = code < 0 ? code : serve(&served, &given);
     free(served.in);
     free(served.out);
     return code;

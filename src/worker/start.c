@@ -14,11 +14,20 @@
 
 /* ---- in the child ---------------------------------------------------------------------------- */
 
+/* What the child has entered so far; the launcher's own copy is never used. */
+static struct sri_sandbox_report entered;
+
 static _Noreturn void give_up(int start_fd, enum sri_launch_step step, int code) {
-    const struct sri_start_note note = {.word = SRI_START_FAILED, .step = step, .code = code};
-    (void)sri_packet_send(start_fd, &note, sizeof note, NULL,
-                          0); /* the launcher is gone: so be it */
+    const struct sri_start_note note = {
+        .word = SRI_START_FAILED, .step = step, .code = code, .report = entered};
+    /* The launcher is gone: so be it. */
+    (void)sri_packet_send(start_fd, &note, sizeof note, NULL, 0);
     sri_child_exit(EXIT_NOT_STARTED);
+}
+
+static int say_confined(int start_fd) {
+    const struct sri_start_note note = {.word = SRI_START_CONFINED, .report = entered};
+    return sri_packet_send(start_fd, &note, sizeof note, NULL, 0);
 }
 
 static void say_here(int start_fd) {
@@ -34,8 +43,16 @@ static void say_here(int start_fd) {
 static _Noreturn void become_worker(const struct sri_launch_state *state,
                                     const struct sri_launch_plan *plan, int start_fd) {
     enum sri_launch_step step = SRI_LAUNCH_STEP_SESSION;
+    int program_fd = plan->program_fd;
     say_here(start_fd);
-    const int code = sri_before_exec(plan, state->fd_limit, &start_fd, &step);
+    int code = sri_before_exec(plan, state->fd_limit, &start_fd, &program_fd, &entered, &step);
+    if (code == 0) {
+        step = SRI_LAUNCH_STEP_EXEC;
+        code = say_confined(start_fd);
+    }
+    if (code == 0) {
+        code = sri_exec_program(plan, program_fd);
+    }
     give_up(start_fd, step, code);
 }
 
@@ -51,14 +68,15 @@ static void tie_to_launcher(const struct sri_launch_state *state, int start_fd) 
 static _Noreturn void run_child(const struct sri_launch_state *state,
                                 const struct sri_launch_plan *plan, uint32_t namespaces,
                                 int start_fd, int init_fd) {
+    sri_sandbox_report_init(&entered);
     tie_to_launcher(state, start_fd);
-    if ((namespaces & SRI_LAUNCH_NEW_USER) != 0) {
+    if ((namespaces & SRI_SANDBOX_BIT(USER_NAMESPACE)) != 0) {
         const int code = sri_child_keep_user();
         if (code != 0) {
             give_up(start_fd, SRI_LAUNCH_STEP_NAMESPACES, code);
         }
     }
-    if ((namespaces & SRI_LAUNCH_NEW_PID) != 0) {
+    if ((namespaces & SRI_SANDBOX_BIT(PID_NAMESPACE)) != 0) {
         const int code = sri_init_run(init_fd);
         if (code != 0) {
             give_up(start_fd, SRI_LAUNCH_STEP_INIT, code);
@@ -69,22 +87,30 @@ static _Noreturn void run_child(const struct sri_launch_state *state,
 
 /* ---- namespaces ------------------------------------------------------------------------------ */
 
+#define NAMESPACES                                                                                 \
+    (SRI_SANDBOX_BIT(USER_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE) |                        \
+     SRI_SANDBOX_BIT(IPC_NAMESPACE) | SRI_SANDBOX_BIT(PID_NAMESPACE))
+
+_Static_assert(NAMESPACES == (1u << 4) - 1, "counted through below");
+
 static int32_t fork_with(uint32_t namespaces) {
     const struct sri_child_namespaces own = {
-        .user = (namespaces & SRI_LAUNCH_NEW_USER) != 0,
-        .pid = (namespaces & SRI_LAUNCH_NEW_PID) != 0,
-        .net = (namespaces & SRI_LAUNCH_NEW_NET) != 0,
-        .ipc = (namespaces & SRI_LAUNCH_NEW_IPC) != 0,
+        .user = (namespaces & SRI_SANDBOX_BIT(USER_NAMESPACE)) != 0,
+        .pid = (namespaces & SRI_SANDBOX_BIT(PID_NAMESPACE)) != 0,
+        .net = (namespaces & SRI_SANDBOX_BIT(NETWORK_NAMESPACE)) != 0,
+        .ipc = (namespaces & SRI_SANDBOX_BIT(IPC_NAMESPACE)) != 0,
     };
     return sri_child_fork(&own);
 }
 
 /* Forks with all that is wanted, else without one of the optional ones, else without two, and so
- * on. Why the first attempt failed is remembered. A refused clone(2) costs a few microseconds. */
-static int32_t fork_with_most(struct sri_launched *worker, uint32_t wanted, uint32_t required) {
-    int32_t first_code = 0;
+ * on. A refused clone(2) costs a few microseconds. @out_code: why the first attempt failed, or 0.
+ */
+static int32_t fork_with_most(struct sri_launched *worker, uint32_t wanted, uint32_t required,
+                              int *out_code) {
+    *out_code = 0;
     for (int dropped_count = 0; dropped_count <= 4; dropped_count++) {
-        for (uint32_t dropped = 0; dropped <= SRI_LAUNCH_NEW_ALL; dropped++) {
+        for (uint32_t dropped = 0; dropped <= NAMESPACES; dropped++) {
             if ((dropped & ~(wanted & ~required)) != 0 ||
                 __builtin_popcount(dropped) != dropped_count) {
                 continue;
@@ -95,25 +121,45 @@ static int32_t fork_with_most(struct sri_launched *worker, uint32_t wanted, uint
             if (pid >= 0) {
                 return pid;
             }
-            first_code = first_code != 0 ? first_code : pid;
-            worker->namespace_code = worker->namespace_code != 0 ? worker->namespace_code : pid;
+            *out_code = *out_code != 0 ? *out_code : pid;
         }
     }
-    return first_code;
+    return *out_code;
 }
 
-/* A user namespace that can be had but in which nobody can say who he is serves nobody. */
-static int drop_useless_user(struct sri_launched *worker, uint32_t *wanted, uint32_t required) {
-    if ((*wanted & SRI_LAUNCH_NEW_USER) == 0) {
-        return 0;
+static void note_namespaces(struct sri_launched *worker, uint32_t asked, int code) {
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        const uint32_t bit = UINT32_C(1) << i;
+        if ((asked & bit) != 0) {
+            const bool holds = (worker->namespaces & bit) != 0;
+            worker->report.layers[i].state = holds ? SRI_SANDBOX_HOLDS : SRI_SANDBOX_REFUSED;
+            worker->report.layers[i].code = holds ? 0 : code;
+        }
     }
-    const int code = sri_children_try_user_namespace();
-    if (code == 0) {
-        return 0;
+}
+
+static int fork_in_namespaces(struct sri_launched *worker,
+                              const struct sri_sandbox_policy *policy) {
+    const uint32_t asked = policy != NULL ? policy->layers_asked & NAMESPACES : 0;
+    const uint32_t required = policy != NULL ? policy->layers_required & NAMESPACES : 0;
+    uint32_t wanted = asked;
+    int user_code = 0;
+    int code = 0;
+    if ((asked & SRI_SANDBOX_BIT(USER_NAMESPACE)) != 0) {
+        /* One that can be had but in which nobody can say who he is serves nobody. */
+        user_code = sri_children_try_user_namespace();
+        wanted &= user_code == 0 ? UINT32_MAX : ~SRI_SANDBOX_BIT(USER_NAMESPACE);
     }
-    *wanted &= ~(uint32_t)SRI_LAUNCH_NEW_USER;
-    worker->namespace_code = code;
-    return (required & SRI_LAUNCH_NEW_USER) != 0 ? code : 0;
+    if ((required & ~wanted) != 0) {
+        worker->report.failed_layer = SRI_SANDBOX_USER_NAMESPACE;
+        note_namespaces(worker, SRI_SANDBOX_BIT(USER_NAMESPACE), user_code);
+        return user_code;
+    }
+    const int32_t pid = fork_with_most(worker, wanted, required, &code);
+    if (pid >= 0) {
+        note_namespaces(worker, asked, user_code != 0 ? user_code : code);
+    }
+    return pid;
 }
 
 /* ---- in the launcher ------------------------------------------------------------------------- */
@@ -141,12 +187,7 @@ static void close_ends(struct ends *ends, int side) {
 
 static int fork_worker(struct sri_launch_state *state, struct sri_launched *worker,
                        const struct sri_launch_plan *plan, const struct ends *ends) {
-    uint32_t wanted = plan->namespaces_wanted;
-    const int code = drop_useless_user(worker, &wanted, plan->namespaces_required);
-    if (code != 0) {
-        return code;
-    }
-    const int32_t pid = fork_with_most(worker, wanted, plan->namespaces_required);
+    const int32_t pid = fork_in_namespaces(worker, plan->policy);
     if (pid == 0) {
         run_child(state, plan, worker->namespaces, ends->start[1], ends->init[1]);
     }
@@ -160,7 +201,9 @@ static int fork_worker(struct sri_launch_state *state, struct sri_launched *work
 void sri_start(struct sri_launch_state *state, struct sri_launched *worker,
                const struct sri_launch_plan *plan) {
     struct ends ends = {{-1, -1}, {-1, -1}};
-    int code = open_ends(&ends, (plan->namespaces_wanted & SRI_LAUNCH_NEW_PID) != 0);
+    const bool wants_init =
+        plan->policy != NULL && (plan->policy->layers_asked & SRI_SANDBOX_BIT(PID_NAMESPACE)) != 0;
+    int code = open_ends(&ends, wants_init);
     if (code == 0) {
         code = fork_worker(state, worker, plan, &ends);
     }
@@ -173,9 +216,18 @@ void sri_start(struct sri_launch_state *state, struct sri_launched *worker,
     }
     worker->start_fd = ends.start[0];
     worker->init_fd = ends.init[0];
-    if ((worker->namespaces & SRI_LAUNCH_NEW_PID) == 0) {
+    if ((worker->namespaces & SRI_SANDBOX_BIT(PID_NAMESPACE)) == 0) {
         sri_fd_drop(&worker->init_fd);
     }
+}
+
+/* By a process that is not yet foreign; but a bit that has flipped is no reason to lie. */
+static bool takes_report(struct sri_launched *worker, const struct sri_start_note *note) {
+    if (!sri_sandbox_report_is_valid(&note->report)) {
+        return false;
+    }
+    sri_sandbox_report_merge(&worker->report, &note->report);
+    return true;
 }
 
 static void take_note(struct sri_launched *worker, const struct sri_start_note *note,
@@ -185,8 +237,10 @@ static void take_note(struct sri_launched *worker, const struct sri_start_note *
         worker->pid = packet->sender;
         worker->pidfd = packet->fds[0];
         packet->fd_count = 0;
+    } else if (note->word == SRI_START_CONFINED && takes_report(worker, note)) {
+        return;
     } else if (note->word == SRI_START_FAILED && note->step > SRI_LAUNCH_STEP_NONE &&
-               note->step < SRI_LAUNCH_STEP_LAUNCHER) {
+               note->step < SRI_LAUNCH_STEP_LAUNCHER && takes_report(worker, note)) {
         sri_launched_fail(worker, (enum sri_launch_step)note->step, note->code);
     } else {
         sri_launched_fail(worker, SRI_LAUNCH_STEP_PROCESS, SR_E_PROTOCOL);

@@ -36,7 +36,7 @@ safering)
     ;;
 safering-worker)
     headers="$root/include/safering/worker.h $root/include/safering/error.h"
-    needs=
+    needs='libseccomp\.so\.2|'
     ;;
 esac
 # shellcheck disable=SC2086 # a list of files

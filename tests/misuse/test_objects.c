@@ -488,6 +488,11 @@ static long call_service_workers(void *object) {
     return sr_service_workers(object, NULL, 0);
 }
 
+static long call_service_sandbox(void *object) {
+    sr_sandbox_report report = SR_SANDBOX_REPORT_INIT;
+    return sr_service_sandbox(object, 1, &report);
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -562,6 +567,7 @@ static const struct {
     {"sr_service_reload", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_reload},
     {"sr_service_get_stats", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_get_stats},
     {"sr_service_workers", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_workers},
+    {"sr_service_sandbox", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_sandbox},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -571,10 +577,11 @@ static const struct {
 
 /* Calls that take no object. */
 static const char *const without_object[] = {
-    "sr_strerror",         "sr_error_name",       "sr_version",
-    "sr_thread_self",      "sr_region_create",    "sr_region_adopt",
-    "sr_ring_create",      "sr_set_misuse_hook",  "sr_set_allocator",
-    "sr_quarantine_stats", "sr_quarantine_sweep", "sr_guard_install_fault_handler",
+    "sr_strerror",         "sr_error_name",         "sr_version",
+    "sr_thread_self",      "sr_region_create",      "sr_region_adopt",
+    "sr_ring_create",      "sr_set_misuse_hook",    "sr_set_allocator",
+    "sr_quarantine_stats", "sr_quarantine_sweep",   "sr_guard_install_fault_handler",
+    "sr_sandbox_check",    "sr_sandbox_layer_text",
 };
 
 static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",   "sr_ring ",
@@ -854,6 +861,10 @@ static int null_service_workers(void) {
     return sr_service_workers(service, NULL, 1);
 }
 
+static int null_service_sandbox(void) {
+    return sr_service_sandbox(service, 1, NULL);
+}
+
 CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_begin, objects_end) {
     static const struct {
         const char *function;
@@ -905,6 +916,7 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_service_call", -EINVAL, null_service_call},
         {"sr_service_get_stats", -EINVAL, null_service_get_stats},
         {"sr_service_workers", -EINVAL, null_service_workers},
+        {"sr_service_sandbox", -EINVAL, null_service_sandbox},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
         if (strncmp(nulls[i].function, "sr_service", 10) == 0 && service == NULL) {

@@ -67,7 +67,16 @@ void launch_close(struct sri_launcher **launcher) {
 }
 
 uint32_t launch_pid_namespace(void) {
-    return geteuid() == 0 ? SRI_LAUNCH_NEW_PID : SRI_LAUNCH_NEW_PID | SRI_LAUNCH_NEW_USER;
+    return geteuid() == 0 ? SRI_SANDBOX_BIT(PID_NAMESPACE)
+                          : SRI_SANDBOX_BIT(PID_NAMESPACE) | SRI_SANDBOX_BIT(USER_NAMESPACE);
+}
+
+struct sri_sandbox_policy launch_policy(uint32_t asked, uint32_t required) {
+    struct sri_sandbox_policy policy;
+    sri_sandbox_policy_none(&policy);
+    policy.layers_asked = asked;
+    policy.layers_required = required;
+    return policy;
 }
 
 const char *launch_pid_namespace_missing(void) {
@@ -79,12 +88,13 @@ const char *launch_pid_namespace_missing(void) {
 }
 
 void launch_start(struct sri_launcher *launcher, uint64_t id, const char *what, const char *how,
-                  int tell_fd, uint32_t namespaces) {
+                  int tell_fd, uint32_t layers) {
+    const struct sri_sandbox_policy policy = launch_policy(layers, layers);
     const char *const arguments[] = {"worker", what, how, NULL};
     struct sri_launch_plan plan = SRI_LAUNCH_PLAN_INIT;
     plan.path = launch_worker_path();
     plan.arguments = arguments;
-    plan.namespaces_wanted = plan.namespaces_required = namespaces;
+    plan.policy = &policy;
     if (tell_fd >= 0) {
         plan.fds[plan.fd_count++] = (struct sri_launch_fd){tell_fd, LAUNCH_TELL_FD};
     }

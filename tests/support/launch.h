@@ -22,14 +22,18 @@ struct sri_launcher *launch_open(void);
 /* Aborts if the launcher had to be killed. */
 void launch_close(struct sri_launcher **launcher);
 
-/* The namespaces that give a pid namespace to whoever this process is. */
+/* `none`, with these layers of a sandbox (bits). */
+struct sri_sandbox_policy launch_policy(uint32_t asked, uint32_t required);
+
+/* The layers that give a pid namespace to whoever this process is. */
 uint32_t launch_pid_namespace(void);
 /* Why there is no such thing here, or NULL. */
 const char *launch_pid_namespace_missing(void);
 
-/* Starts "worker WHAT HOW"; @tell_fd (or -1) becomes its descriptor 5. Aborts if it is refused. */
+/* Starts "worker WHAT HOW" in these layers; @tell_fd (or -1) becomes its descriptor 5. Aborts if it
+ * is refused. */
 void launch_start(struct sri_launcher *launcher, uint64_t id, const char *what, const char *how,
-                  int tell_fd, uint32_t namespaces);
+                  int tell_fd, uint32_t layers);
 
 /* The next event; aborts after LAUNCH_PATIENCE_MS, or with a message for a code. A pidfd that
  * nobody wants (@out_pidfd NULL) is closed. */

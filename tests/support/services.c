@@ -37,6 +37,7 @@ sr_service_options service_options(const char *const *arguments) {
     options.program = launch_serving_path();
     options.arguments = arguments;
     options.variables = (const char *const *)environ;
+    options.sandbox = "none";
     return options;
 }
 

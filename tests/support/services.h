@@ -12,8 +12,8 @@ sr_supervisor_options supervisor_options(void);
 /* NULL under valgrind, which knows no pidfd_open(2); else it is there or the test aborts. */
 sr_supervisor *supervisor_make(sr_ring *ring);
 
-/* Options of a service of programs/serving.c with these arguments. Sanitizers of the workers hear
- * what they hear here. */
+/* Options of a service of programs/serving.c with these arguments. No sandbox.
+ * Sanitizers of the workers hear what they hear here. */
 sr_service_options service_options(const char *const *arguments);
 
 /* NULL without a supervisor. */

@@ -3,8 +3,7 @@
  * Channels to workers that do what no honest worker does. The peer is the test itself, at the other
  * end of the socket: it knows the epoch, since a worker that has turned bad knows it too.
  */
-#include "ipc/frame.h"
-#include "ipc/hello.h"
+#include "ipc/channel.h"
 #include "support/baseline.h"
 #include "support/scale.h"
 #include "unit/fixture.h"
@@ -81,9 +80,11 @@ static void wait_for_end(struct scene *scene) {
     }
 }
 
-static void scene_begin(struct scene *scene) {
+/* @policy: what the worker has to enter first, or NULL. */
+static void scene_begin_with(struct scene *scene, const struct sri_sandbox_policy *policy) {
     int pair[2];
     struct sri_frame open;
+    struct sri_sandbox_policy told;
     sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
     *scene = (struct scene){0};
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -94,12 +95,21 @@ static void scene_begin(struct scene *scene) {
     options.on_state = on_state;
     options.on_event = on_event;
     options.ctx = scene;
-    assert_ok(sr_channel_open(scene->ring, pair[0], &options, &scene->channel));
+    assert_ok(sri_channel_open(scene->ring, pair[0], &options, policy, &scene->channel));
     look(scene);
     cr_assert_eq(recv(scene->peer, &open, sizeof open, MSG_WAITALL), (ssize_t)sizeof open);
     cr_assert_eq(open.kind, SRI_FRAME_OPEN);
     cr_assert_eq(open.result, 1 << 20);
+    cr_assert_eq(open.size_bytes, policy != NULL ? sizeof *policy : 0);
+    if (policy != NULL) {
+        cr_assert_eq(recv(scene->peer, &told, sizeof told, MSG_WAITALL), (ssize_t)sizeof told);
+        cr_assert_eq(memcmp(&told, policy, sizeof told), 0);
+    }
     scene->epoch = open.epoch;
+}
+
+static void scene_begin(struct scene *scene) {
+    scene_begin_with(scene, NULL);
 }
 
 /* Closing works whatever has happened, soon, and tells what has not been told. */
@@ -214,6 +224,118 @@ Test(channel_hostile, a_worker_of_another_version_is_told_apart) {
     scene_end(&scene);
 }
 
+/* ---- what is said of a sandbox ----------------------------------------------------------------
+ */
+
+static struct sri_sandbox_policy strict_policy(void) {
+    struct sri_sandbox_policy policy;
+    uint32_t position = 0;
+    assert_ok(sri_sandbox_policy_parse("strict", &policy, &position));
+    return policy;
+}
+
+/* What a worker says that has entered all that is asked of it. */
+static struct sri_sandbox_report whole_report(void) {
+    struct sri_sandbox_report report;
+    sri_sandbox_report_init(&report);
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        if (sri_sandbox_layer_step((enum sri_sandbox_layer)i) >= SRI_SANDBOX_BEFORE_LOAD) {
+            report.layers[i].state = SRI_SANDBOX_HOLDS;
+        }
+    }
+    return report;
+}
+
+static void say_report(struct scene *scene, const struct sri_sandbox_report *report) {
+    const struct sri_frame confined =
+        frame_of(scene, SRI_FRAME_CONFINED, SRI_FRAME_VERSION, sizeof *report);
+    say(scene, &confined, sizeof confined);
+    say(scene, report, sizeof *report);
+}
+
+static void assert_report_ends(const struct sri_sandbox_report *report, int code) {
+    const struct sri_sandbox_policy policy = strict_policy();
+    struct scene scene;
+    scene_begin_with(&scene, &policy);
+    say_report(&scene, report);
+    wait_for_end(&scene);
+    assert_code(scene.code, code);
+    cr_assert_eq(scene.ready_count, 0);
+    scene_end(&scene);
+}
+
+Test(channel_hostile, a_worker_that_has_entered_its_sandbox_is_ready) {
+    const struct sri_sandbox_policy policy = strict_policy();
+    struct sri_sandbox_report report = whole_report();
+    struct scene scene;
+    /* Not required, so it may be missing. */
+    report.layers[SRI_SANDBOX_TCP] =
+        (struct sri_sandbox_layer_report){SRI_SANDBOX_REFUSED, -EOPNOTSUPP};
+    scene_begin_with(&scene, &policy);
+    say_report(&scene, &report);
+    say_hello(&scene);
+    while (scene.ready_count == 0) {
+        look(&scene);
+    }
+    scene_end(&scene);
+}
+
+Test(channel_hostile, a_sandbox_that_is_not_entered_or_not_asked_for_ends_the_channel) {
+    const struct sri_sandbox_policy policy = strict_policy();
+    const struct sri_sandbox_report report = whole_report();
+    struct scene scene;
+    scene_begin_with(&scene, &policy); /* hello at once */
+    say_hello(&scene);
+    wait_for_end(&scene);
+    assert_code(scene.code, SR_E_PROTOCOL);
+    scene_end(&scene);
+    scene_begin_with(&scene, &policy); /* twice */
+    say_report(&scene, &report);
+    say_report(&scene, &report);
+    wait_for_end(&scene);
+    assert_code(scene.code, SR_E_PROTOCOL);
+    scene_end(&scene);
+    scene_begin(&scene); /* nobody has asked */
+    say_report(&scene, &report);
+    wait_for_end(&scene);
+    assert_code(scene.code, SR_E_PROTOCOL);
+    scene_end(&scene);
+    scene_begin_with(&scene, &policy); /* not all of it */
+    const struct sri_frame confined =
+        frame_of(&scene, SRI_FRAME_CONFINED, SRI_FRAME_VERSION, sizeof report - 1);
+    say(&scene, &confined, sizeof confined);
+    say(&scene, &report, sizeof report - 1);
+    wait_for_end(&scene);
+    assert_code(scene.code, SR_E_PROTOCOL);
+    scene_end(&scene);
+}
+
+Test(channel_hostile, reports_that_cannot_be_end_the_channel) {
+    struct sri_sandbox_report report = whole_report();
+    report.layers[SRI_SANDBOX_FILES].state = SRI_SANDBOX_NOT_ASKED; /* asked for, and forgotten */
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report = whole_report();
+    report.layers[SRI_SANDBOX_FILES] = /* required, and not said to be the end of it */
+        (struct sri_sandbox_layer_report){SRI_SANDBOX_REFUSED, -ENOSYS};
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report.failed_layer = SRI_SANDBOX_FILES; /* that is honest */
+    assert_report_ends(&report, -ENOSYS);
+    report.layers[SRI_SANDBOX_FILES].code = 0;
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report = whole_report();
+    report.layers[SRI_SANDBOX_LIMITS].state = SRI_SANDBOX_HOLDS; /* not its to say */
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report = whole_report();
+    report.layers[SRI_SANDBOX_CALLS].state = UINT32_MAX;
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report = whole_report();
+    report.failed_layer = UINT32_MAX;
+    assert_report_ends(&report, SR_E_PROTOCOL);
+    report = whole_report();
+    report.failed_path = UINT32_MAX;
+    assert_report_ends(&report, SR_E_PROTOCOL);
+}
+
 /* ---- frames that no honest worker sends -------------------------------------------------------
  */
 
@@ -225,7 +347,10 @@ struct lie {
 
 static const struct lie lies[] = {
     {"no kind", {.kind = 0}, false},
-    {"a kind that is not", {.kind = 7}, false},
+    {"a kind that is not", {.kind = SRI_FRAME_CONFINED + 1}, false},
+    {"a sandbox that nobody asked for",
+     {.kind = SRI_FRAME_CONFINED, .method = SRI_FRAME_VERSION},
+     false},
     {"the largest kind", {.kind = UINT16_MAX}, false},
     {"what a host says: open", {.kind = SRI_FRAME_OPEN, .method = SRI_FRAME_VERSION}, false},
     {"what a host says: call", {.kind = SRI_FRAME_CALL, .id = 1}, false},

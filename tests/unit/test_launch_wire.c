@@ -17,20 +17,17 @@ static const char *const variables[] = {"A=1", "B=", NULL};
 
 static struct sri_launch_packet packet;
 static struct sri_launch_decoded decoded;
+static struct sri_sandbox_policy policy;
 
 static struct sri_launch_plan whole_plan(void) {
     struct sri_launch_plan plan = SRI_LAUNCH_PLAN_INIT;
     plan.path = "/bin/worker";
-    plan.directory = "/tmp";
     plan.arguments = arguments;
     plan.variables = variables;
-    plan.file_mask = 0777;
-    plan.namespaces_wanted = SRI_LAUNCH_NEW_ALL;
-    plan.namespaces_required = SRI_LAUNCH_NEW_PID | SRI_LAUNCH_NEW_IPC;
-    for (uint32_t i = 0; i < SRI_LAUNCH_LIMITS_MAX; i++) {
-        plan.limits[plan.limit_count++] =
-            (struct sri_launch_limit){.resource = 15 - i, .soft = i, .hard = UINT64_MAX};
-    }
+    uint32_t position = 0;
+    cr_assert_eq(sri_sandbox_policy_parse("network", &policy, &position), 0);
+    policy.name_count = 0; /* a launcher is told of no names, paths and descriptors */
+    plan.policy = &policy;
     for (uint32_t i = 0; i < SRI_LAUNCH_FDS_MAX; i++) {
         plan.fds[plan.fd_count++] =
             (struct sri_launch_fd){(int)(100 + i), SRI_LAUNCH_FD_NUMBER_MAX - i};
@@ -66,17 +63,14 @@ static void check_same(const struct sri_launch_plan *actual,
                        const struct sri_launch_plan *expected) {
     cr_assert_eq(actual->path == NULL, expected->path == NULL);
     cr_assert(expected->path == NULL || strcmp(actual->path, expected->path) == 0);
-    cr_assert_eq(actual->directory == NULL, expected->directory == NULL);
-    cr_assert(expected->directory == NULL || strcmp(actual->directory, expected->directory) == 0);
+    cr_assert_eq(actual->policy == NULL, expected->policy == NULL);
+    cr_assert(expected->policy == NULL ||
+              memcmp(actual->policy, expected->policy, SRI_LAUNCH_POLICY_BYTES) == 0);
+    cr_assert(expected->policy == NULL || sri_sandbox_policy_is_valid(actual->policy));
     check_strings(actual->arguments, expected->arguments);
     check_strings(actual->variables, expected->variables);
     cr_assert_eq(actual->program_fd, expected->program_fd);
-    cr_assert_eq(actual->file_mask, expected->file_mask);
-    cr_assert_eq(actual->namespaces_wanted, expected->namespaces_wanted);
-    cr_assert_eq(actual->namespaces_required, expected->namespaces_required);
-    cr_assert_eq(actual->limit_count, expected->limit_count);
     cr_assert_eq(actual->fd_count, expected->fd_count);
-    cr_assert_eq(memcmp(actual->limits, expected->limits, sizeof expected->limits), 0);
     for (uint32_t i = 0; i < expected->fd_count; i++) {
         cr_assert_eq(actual->fds[i].fd, expected->fds[i].fd);
         cr_assert_eq(actual->fds[i].number, expected->fds[i].number);
@@ -113,18 +107,12 @@ static const char *const no_arguments[] = {NULL};
 static const char *const no_name[] = {"=1", NULL};
 static const char *const no_equals[] = {"A", NULL};
 
-static void add_limit(struct sri_launch_plan *plan, uint32_t resource, uint64_t soft) {
-    plan->limits[plan->limit_count++] =
-        (struct sri_launch_limit){.resource = resource, .soft = soft, .hard = 10};
-}
-
 static void add_fd(struct sri_launch_plan *plan, int fd, uint32_t number) {
     plan->fds[plan->fd_count++] = (struct sri_launch_fd){fd, number};
 }
 
 Test(launch_wire, each_rule_of_a_plan_refuses) {
     struct sri_launch_plan good = small_plan();
-    add_limit(&good, 3, 10);
     add_fd(&good, 0, SRI_LAUNCH_FD_NUMBER_MAX);
     cr_assert_eq(encode(&good), 0);
     cr_assert_eq(sri_launch_start_encode(&good, 1, 0, &packet), -EINVAL);
@@ -132,20 +120,12 @@ Test(launch_wire, each_rule_of_a_plan_refuses) {
     REFUSES(plan.path = "");
     REFUSES(plan.path = NULL);
     REFUSES(plan.program_fd = 3);
-    REFUSES(plan.directory = "tmp");
-    REFUSES(plan.directory = "");
     REFUSES(plan.arguments = NULL);
     REFUSES(plan.arguments = no_arguments);
     REFUSES(plan.variables = no_name);
     REFUSES(plan.variables = no_equals);
-    REFUSES(plan.file_mask = 01000);
-    REFUSES(plan.namespaces_wanted = 1u << 4);
-    REFUSES(plan.namespaces_required = 1);
-    REFUSES(plan.limit_count = SRI_LAUNCH_LIMITS_MAX + 1);
-    REFUSES(add_limit(&plan, 16, 1));
-    REFUSES(add_limit(&plan, 3, 11));
-    REFUSES((add_limit(&plan, 3, 1), add_limit(&plan, 3, 1)));
-    REFUSES((add_limit(&plan, 3, 1), plan.limits[0].zero = 1));
+    memset(&policy, 0, sizeof policy);
+    REFUSES(plan.policy = &policy);
     REFUSES(plan.fd_count = SRI_LAUNCH_FDS_MAX + 1);
     REFUSES(add_fd(&plan, -1, 3));
     REFUSES(add_fd(&plan, 3, SRI_LAUNCH_FD_NUMBER_MAX + 1));
@@ -173,6 +153,12 @@ static struct sri_launch_start *sent(void) {
     return (struct sri_launch_start *)(void *)packet.bytes;
 }
 
+#define TEXTS_AT (sizeof(struct sri_launch_start) + SRI_LAUNCH_POLICY_BYTES)
+
+static struct sri_sandbox_policy *sent_policy(void) {
+    return (struct sri_sandbox_policy *)(void *)(packet.bytes + sizeof(struct sri_launch_start));
+}
+
 #define BREAKS(change)                                                                             \
     do {                                                                                           \
         const struct sri_launch_plan plan = whole_plan();                                          \
@@ -184,23 +170,20 @@ static struct sri_launch_start *sent(void) {
 Test(launch_wire, each_rule_of_a_start_refuses) {
     BREAKS(sent()->header.kind = SRI_LAUNCH_KILL);
     BREAKS(sent()->header.worker = 0);
-    BREAKS(sent()->flags = 2);
-    BREAKS(sent()->flags = SRI_LAUNCH_PROGRAM_FD);
-    BREAKS(sent()->namespaces_wanted = 1u << 31);
-    BREAKS(sent()->namespaces_wanted = 0);
-    BREAKS(sent()->file_mask = 01000);
+    BREAKS(sent()->flags |= 4);
+    BREAKS(sent()->flags = SRI_LAUNCH_PROGRAM_FD | SRI_LAUNCH_HAS_POLICY);
+    BREAKS(sent()->flags = 0); /* then the policy is text */
+    BREAKS(sent_policy()->magic++);
+    BREAKS(sent_policy()->path_count = 1);
+    BREAKS(sent_policy()->name_count = UINT32_MAX);
+    BREAKS(sent_policy()->fd_count = SRI_SANDBOX_FDS_MAX + 1);
+    BREAKS(sent_policy()->layers_required = UINT32_MAX);
     BREAKS(sent()->argument_count = 0);
     BREAKS(sent()->argument_count++);
     BREAKS(sent()->argument_count = UINT32_MAX);
     BREAKS(sent()->variable_count++);
     BREAKS(sent()->variable_count--);
     BREAKS(sent()->variable_count = UINT32_MAX);
-    BREAKS(sent()->limit_count = SRI_LAUNCH_LIMITS_MAX + 1);
-    BREAKS(sent()->limit_count = UINT32_MAX);
-    BREAKS(sent()->limits[3].resource = 16);
-    BREAKS(sent()->limits[3].resource = UINT32_MAX);
-    BREAKS(sent()->limits[3].zero = 1);
-    BREAKS(sent()->limits[3].hard = 0);
     BREAKS(sent()->fd_numbers[2] = SRI_LAUNCH_FD_NUMBER_MAX + 1);
     BREAKS(sent()->fd_numbers[2] = sent()->fd_numbers[3]);
     BREAKS(sent()->text_bytes++);
@@ -208,11 +191,13 @@ Test(launch_wire, each_rule_of_a_start_refuses) {
     BREAKS(sent()->text_bytes = 0);
     BREAKS(sent()->text_bytes = UINT32_MAX);
     BREAKS(packet.bytes[packet.size_bytes - 1] = 'x');
-    BREAKS(packet.bytes[sizeof(struct sri_launch_start)] = 'x');
-    BREAKS(packet.bytes[sizeof(struct sri_launch_start)] = '\0');
+    BREAKS(packet.bytes[TEXTS_AT] = 'x');
+    BREAKS(packet.bytes[TEXTS_AT] = '\0');
     BREAKS(packet.size_bytes--);
     BREAKS(packet.size_bytes = sizeof(struct sri_launch_start) - 1);
     BREAKS(packet.size_bytes = sizeof(struct sri_launch_start));
+    BREAKS(packet.size_bytes = TEXTS_AT - 1);
+    BREAKS(packet.size_bytes = TEXTS_AT);
     BREAKS(packet.size_bytes = 0);
     BREAKS(packet.fd_count--); /* a number for which there is no descriptor */
     BREAKS(packet.fd_count++); /* the other way round */
@@ -245,6 +230,9 @@ static struct sri_launch_event event_of(enum sri_launch_kind kind, uint32_t fd_c
     if (kind == SRI_LAUNCH_HELLO || kind == SRI_LAUNCH_STARTED || kind == SRI_LAUNCH_EXITED) {
         event.pid = 1234;
     }
+    if (kind == SRI_LAUNCH_STARTED || kind == SRI_LAUNCH_START_FAILED) {
+        sri_sandbox_report_init(&event.report);
+    }
     if (kind == SRI_LAUNCH_START_FAILED || kind == SRI_LAUNCH_REFUSED) {
         event.code = -ENOENT;
         event.step = kind == SRI_LAUNCH_START_FAILED ? SRI_LAUNCH_STEP_EXEC : 0;
@@ -273,11 +261,17 @@ static int read_event(const struct sri_launch_event *event, uint32_t fd_count) {
 Test(launch_wire, each_rule_of_an_event_refuses) {
     LIES(SRI_LAUNCH_HELLO, 1, event.pid = 0);
     LIES(SRI_LAUNCH_HELLO, 1, event.header.worker = 1);
-    LIES(SRI_LAUNCH_HELLO, 1, event.header.version = 2);
+    LIES(SRI_LAUNCH_HELLO, 1, event.header.version++);
     LIES(SRI_LAUNCH_STARTED, 1, event.pid = -1);
     LIES(SRI_LAUNCH_STARTED, 0, event.header.worker = 0);
-    LIES(SRI_LAUNCH_STARTED, 0, event.namespaces = 1u << 4);
-    LIES(SRI_LAUNCH_STARTED, 0, event.namespace_code = 1);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.layers[3].state = SRI_SANDBOX_REFUSED + 1);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.layers[3].code = -1);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.layers[3].state = SRI_SANDBOX_REFUSED);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.failed_layer = SRI_SANDBOX_LAYER_COUNT + 1);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.failed_layer = SRI_SANDBOX_FILES);
+    LIES(SRI_LAUNCH_STARTED, 0, event.report.failed_path = SRI_SANDBOX_PATHS_MAX + 1);
+    LIES(SRI_LAUNCH_START_FAILED, 0, event.report.failed_layer = SRI_SANDBOX_FILES);
+    LIES(SRI_LAUNCH_EXITED, 0, event.report.failed_layer = SRI_SANDBOX_LAYER_COUNT);
     LIES(SRI_LAUNCH_STARTED, 0, event.end = SRI_LAUNCH_END_EXIT);
     LIES(SRI_LAUNCH_STARTED, 0, event.code = -1);
     LIES(SRI_LAUNCH_START_FAILED, 0, event.code = 0);

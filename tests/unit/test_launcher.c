@@ -57,6 +57,19 @@ static void expect_end(uint64_t id, enum sri_launch_end end, uint32_t status) {
               exited.end, exited.status, end, status);
 }
 
+#define ALL_NAMESPACES                                                                             \
+    (SRI_SANDBOX_BIT(USER_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE) |                        \
+     SRI_SANDBOX_BIT(IPC_NAMESPACE) | SRI_SANDBOX_BIT(PID_NAMESPACE))
+
+/* The namespaces (bits of layers) that a worker is told to have. */
+static uint32_t held_of(const struct sri_launch_event *event) {
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        held |= (uint32_t)(event->report.layers[i].state == SRI_SANDBOX_HOLDS) << i;
+    }
+    return held & ALL_NAMESPACES;
+}
+
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 static void every_exit_code(uint32_t namespaces) {
@@ -272,19 +285,19 @@ CASE(launcher_gives, no_variable_where_the_plan_has_none, set_up, tear_down) {
     cr_assert_str_eq(told_by(&plan), "worker\nstrings\n");
 }
 
-CASE(launcher_gives, directory_mask_and_limits_of_the_plan, set_up, tear_down) {
+CASE(launcher_gives, directory_mask_and_limits_of_the_policy, set_up, tear_down) {
     const char *const arguments[] = {"worker", "self", NULL};
     struct sri_launch_plan plan = plan_of(arguments);
-    plan.directory = "/proc";
-    plan.file_mask = 027;
-    plan.limits[plan.limit_count++] =
-        (struct sri_launch_limit){.resource = RLIMIT_CPU, .soft = 7, .hard = 9};
-    plan.limits[plan.limit_count++] =
-        (struct sri_launch_limit){.resource = RLIMIT_NOFILE, .soft = 33, .hard = 44};
+    struct sri_sandbox_policy policy = launch_policy(SRI_SANDBOX_BIT(LIMITS), 0);
+    plan.policy = &policy;
+    (void)strcpy(policy.directory, "/proc");
+    policy.umask = 027;
+    policy.cpu_s = 7;
+    policy.files_max = 33;
     const char *told = told_by(&plan);
     expect_line(told, "directory /proc");
     expect_line(told, "mask 027");
-    expect_line(told, "cpu 7 9");
+    expect_line(told, "cpu 7 8"); /* a second between SIGXCPU and SIGKILL */
     expect_line(told, "files 33");
 }
 
@@ -334,15 +347,16 @@ CASE(launcher_gives, the_user_that_the_host_is_also_in_a_user_namespace, set_up,
     const char *const arguments[] = {"worker", "self", NULL};
     char line[64];
     struct sri_launch_plan plan = plan_of(arguments);
-    plan.namespaces_wanted = SRI_LAUNCH_NEW_ALL;
+    const struct sri_sandbox_policy policy = launch_policy(ALL_NAMESPACES, 0);
+    plan.policy = &policy;
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), 0);
     const struct sri_launch_event started = launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
-    if ((started.namespaces & SRI_LAUNCH_NEW_USER) == 0) {
-        cr_skip_test("user namespaces are not permitted here (%s)",
-                     sr_error_name(started.namespace_code));
+    const struct sri_sandbox_layer_report *user =
+        &started.report.layers[SRI_SANDBOX_USER_NAMESPACE];
+    if (user->state != SRI_SANDBOX_HOLDS) {
+        cr_skip_test("user namespaces are not permitted here (%s)", sr_error_name(user->code));
     }
-    cr_assert_eq(started.namespaces, SRI_LAUNCH_NEW_ALL);
-    check_code(started.namespace_code, 0);
+    cr_assert_eq(held_of(&started), ALL_NAMESPACES);
     expect_end(1, SRI_LAUNCH_END_EXIT, 0);
     (void)snprintf(line, sizeof line, "user %u", geteuid());
     expect_line(launch_pipe_all(&tell), line);
@@ -366,7 +380,7 @@ CASE(launcher_gives, a_pidfd_that_means_the_worker_itself, set_up_pid_namespace,
         const struct sri_launch_event started = launch_next(launcher, &pidfd);
         cr_assert_eq(started.header.kind, SRI_LAUNCH_STARTED);
         cr_assert(pidfd >= 0);
-        cr_assert_eq(started.namespaces, ways[i]);
+        cr_assert_eq(held_of(&started), ways[i]);
         cr_assert_str_eq(launch_pipe_line(&tell), "here\n");
         cr_assert_eq(kill(started.pid, 0), 0, "the pid is not one that the host can see");
         cr_assert_not(sri_process_ends_within(pidfd, 0));
@@ -379,33 +393,34 @@ CASE(launcher_gives, a_pidfd_that_means_the_worker_itself, set_up_pid_namespace,
 
 /* ---- starts that fail ------------------------------------------------------------------------ */
 
-static void expect_failure(const struct sri_launch_plan *plan, enum sri_launch_step step,
-                           int code) {
+static struct sri_launch_event expect_failure(const struct sri_launch_plan *plan,
+                                              enum sri_launch_step step, int code) {
     uint32_t serial = 0;
     check_code(sri_launcher_start(launcher, 3, plan, &serial), 0);
     const struct sri_launch_event failed = launch_expect(launcher, SRI_LAUNCH_START_FAILED, 3);
     cr_assert_eq(failed.step, step, "step %u, expected %u", failed.step, step);
     cr_assert_eq(failed.header.serial, serial);
     check_code(failed.code, code);
+    return failed;
 }
 
 static void starts_that_fail(uint32_t namespaces) {
     const char *const arguments[] = {"worker", "exit", "0", NULL};
     struct sri_launch_plan plan = plan_of(arguments);
-    plan.namespaces_wanted = plan.namespaces_required = namespaces;
+    struct sri_sandbox_policy policy = launch_policy(namespaces, namespaces);
+    plan.policy = &policy;
     plan.path = "/nowhere/worker";
-    expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -ENOENT);
+    (void)expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -ENOENT);
     plan.path = "/proc";
-    expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -EACCES);
+    (void)expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -EACCES);
     plan.path = "/proc/self/status";
-    expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -EACCES);
+    (void)expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -EACCES);
     plan.path = launch_worker_path();
-    plan.directory = "/nowhere";
-    expect_failure(&plan, SRI_LAUNCH_STEP_DIRECTORY, -ENOENT);
-    plan.directory = NULL;
-    plan.limits[plan.limit_count++] = (struct sri_launch_limit){
-        .resource = RLIMIT_NOFILE, .soft = 1u << 31, .hard = UINT64_C(1) << 40};
-    expect_failure(&plan, SRI_LAUNCH_STEP_LIMITS, -EPERM); /* above fs.nr_open */
+    (void)strcpy(policy.directory, "/nowhere");
+    const struct sri_launch_event failed = expect_failure(&plan, SRI_LAUNCH_STEP_SANDBOX, -ENOENT);
+    cr_assert_eq(failed.report.failed_layer, SRI_SANDBOX_SURROUNDINGS);
+    check_code(failed.report.layers[SRI_SANDBOX_SURROUNDINGS].code, -ENOENT);
+    cr_assert_eq(held_of(&failed), namespaces, "what holds by then is told all the same");
 }
 
 CASE(launcher_fails, a_start_with_its_step_and_code, set_up, tear_down) {
@@ -425,7 +440,7 @@ CASE(launcher_fails, a_start_whose_descriptors_have_the_numbers_of_the_channels,
     struct sri_launch_plan plan = plan_of(arguments);
     plan.path = "/nowhere/worker";
     add_crowd(&plan, pipes, 0);
-    expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -ENOENT);
+    (void)expect_failure(&plan, SRI_LAUNCH_STEP_EXEC, -ENOENT);
     drop_crowd(pipes, 0);
 }
 
@@ -445,7 +460,9 @@ CASE(launcher_fails, plans_that_make_no_sense_before_they_are_sent, set_up, tear
     plan.fds[plan.fd_count++] = plan.fds[0];
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), -EINVAL);
     plan = plan_of(arguments);
-    plan.namespaces_required = SRI_LAUNCH_NEW_PID;
+    const struct sri_sandbox_policy policy =
+        launch_policy(0, SRI_SANDBOX_BIT(PID_NAMESPACE)); /* required and not asked for */
+    plan.policy = &policy;
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), -EINVAL);
     cr_assert_eq(launcher->worker_count, 0);
 }
@@ -457,8 +474,8 @@ CASE(launcher_fails, arguments_that_no_message_holds, set_up, tear_down) {
     memset(large, 'a', sizeof large - 1);
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), -E2BIG);
     /* And the largest that one does hold. */
-    const size_t rest = sizeof(struct sri_launch_start) + strlen(plan.path) + 1 + 1 +
-                        sizeof "worker" + sizeof "exit" + sizeof "0" + 1;
+    const size_t rest = sizeof(struct sri_launch_start) + strlen(plan.path) + 1 + sizeof "worker" +
+                        sizeof "exit" + sizeof "0" + 1;
     large[SRI_LAUNCH_MESSAGE_MAX - rest] = '\0';
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), 0);
     (void)launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
@@ -504,20 +521,25 @@ CASE(launcher_namespaces, that_are_only_wanted_are_missing_and_that_is_said, bec
      tear_down) {
     const char *const arguments[] = {"worker", "self", NULL};
     struct sri_launch_plan plan = plan_of(arguments);
-    plan.namespaces_wanted = SRI_LAUNCH_NEW_PID | SRI_LAUNCH_NEW_NET;
+    const struct sri_sandbox_policy policy =
+        launch_policy(SRI_SANDBOX_BIT(PID_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE), 0);
+    plan.policy = &policy;
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), 0);
     const struct sri_launch_event started = launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
-    cr_assert_eq(started.namespaces, 0);
-    check_code(started.namespace_code, -EPERM);
+    cr_assert_eq(held_of(&started), 0);
+    check_code(started.report.layers[SRI_SANDBOX_PID_NAMESPACE].code, -EPERM);
+    check_code(started.report.layers[SRI_SANDBOX_NETWORK_NAMESPACE].code, -EPERM);
     expect_end(1, SRI_LAUNCH_END_EXIT, 0);
 }
 
 CASE(launcher_namespaces, that_are_required_end_the_start, become_ordinary, tear_down) {
     const char *const arguments[] = {"worker", "self", NULL};
     struct sri_launch_plan plan = plan_of(arguments);
-    plan.namespaces_wanted = SRI_LAUNCH_NEW_PID | SRI_LAUNCH_NEW_NET;
-    plan.namespaces_required = SRI_LAUNCH_NEW_NET;
-    expect_failure(&plan, SRI_LAUNCH_STEP_FORK, -EPERM);
+    const struct sri_sandbox_policy policy =
+        launch_policy(SRI_SANDBOX_BIT(PID_NAMESPACE) | SRI_SANDBOX_BIT(NETWORK_NAMESPACE),
+                      SRI_SANDBOX_BIT(NETWORK_NAMESPACE));
+    plan.policy = &policy;
+    (void)expect_failure(&plan, SRI_LAUNCH_STEP_FORK, -EPERM);
 }
 
 /* ---- what is left behind --------------------------------------------------------------------- */
@@ -592,7 +614,8 @@ static void lost_when_killed(int32_t pid, uint32_t namespaces) {
     struct sri_launch_plan plan = plan_of(arguments);
     struct sri_launch_event event;
     int pidfd = -1;
-    plan.namespaces_wanted = plan.namespaces_required = namespaces;
+    const struct sri_sandbox_policy policy = launch_policy(namespaces, namespaces);
+    plan.policy = &policy;
     check_code(sri_launcher_start(launcher, 1, &plan, NULL), 0);
     (void)launch_expect(launcher, SRI_LAUNCH_STARTED, 1);
     cr_assert_str_eq(launch_pipe_line(&tell), "grandchild\n");

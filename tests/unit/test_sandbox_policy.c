@@ -74,6 +74,36 @@ Test(sandbox_policy, none_asks_for_nothing_and_stands_alone) {
     expect_refused("none,", -EINVAL, 0);
 }
 
+Test(sandbox_policy, limits_are_words_too) {
+    struct sri_sandbox_policy policy =
+        parse("memory=3G,file=5K,cpu=7,descriptors=9,processes=unlimited");
+    cr_assert_eq(policy.layers_asked, SRI_SANDBOX_ALL);
+    cr_assert_eq(policy.memory_bytes, UINT64_C(3) << 30);
+    cr_assert_eq(policy.file_bytes, 5 * 1024);
+    cr_assert_eq(policy.cpu_s, 7);
+    cr_assert_eq(policy.files_max, 9);
+    cr_assert_eq(policy.processes_max, 0);
+    policy = parse("memory=1,memory=2M,memory=unlimited,memory=12345,processes=2147483647");
+    cr_assert_eq(policy.memory_bytes, 12345, "the last one counts");
+    cr_assert_eq(policy.processes_max, INT32_MAX);
+    policy = parse("memory=9223372036854775807,file=8589934591G");
+    cr_assert_eq(policy.memory_bytes, INT64_MAX);
+    cr_assert_eq(policy.file_bytes, UINT64_C(8589934591) << 30);
+    static const char *const no_numbers[] = {
+        "memory=",   "memory=G", "memory=1T", "memory=1GG",  "memory=-1",
+        "memory= 1", "cpu=1K",   "cpu=0x1",   "memory",      "memory=1G1",
+        "cpu=1.5",   "cores=1",  "file=G1",   "unlimited=1", "memory=Unlimited"};
+    for (size_t i = 0; i < sizeof no_numbers / sizeof no_numbers[0]; i++) {
+        expect_refused(no_numbers[i], -EINVAL, 0);
+    }
+    expect_refused("memory=0", SR_E_BOUNDS, 0);
+    expect_refused("strict,cpu=0", SR_E_BOUNDS, 7);
+    expect_refused("memory=9223372036854775808", SR_E_BOUNDS, 0);
+    expect_refused("memory=8589934592G", SR_E_BOUNDS, 0);
+    expect_refused("processes=2147483648", SR_E_BOUNDS, 0);
+    expect_refused("descriptors=99999999999999999999999999", SR_E_BOUNDS, 0);
+}
+
 Test(sandbox_policy, bad_text_is_refused_with_its_position) {
     char text[SRI_SANDBOX_PATHS_MAX * 12 + SRI_SANDBOX_PATH_BYTES + 64];
     expect_refused(NULL, -EINVAL, 0);
@@ -136,9 +166,11 @@ Test(sandbox_policy, what_is_added_by_hand_has_the_same_limits) {
 
 /* Words and pieces of words in any order. */
 Test(sandbox_policy, any_text_is_a_policy_or_refused_where_a_word_begins) {
-    static const char *const pieces[] = {"strict", "path-ro=", "path-rw=/",     "network", "none",
-                                         ",",      ",",        "/usr/share,",   "=",       "x",
-                                         " ",      "path-",    ",path-ro=/usr", "/"};
+    static const char *const pieces[] = {
+        "strict", "path-ro=",    "path-rw=/",     "network", "none",
+        ",",      ",",           "/usr/share,",   "=",       "x",
+        " ",      "path-",       ",path-ro=/usr", "/",       "memory=",
+        "7",      "99999999999", "cpu=",          "G"};
     struct scale_random random = scale_random(2);
     const uint64_t rounds = scale_count(50000, 500);
     uint64_t valid = 0;

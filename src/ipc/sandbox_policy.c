@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sandbox, the policy: its text form, its validity, the environment that it lets through. */
-#include "worker/sandbox.h"
+#include "ipc/sandbox_policy.h"
 
 #include <errno.h>
 #include <safering/error.h>
@@ -28,6 +27,27 @@ _Static_assert(sizeof(struct sri_sandbox_policy) ==
                        SRI_SANDBOX_NAMES_MAX * SRI_SANDBOX_NAME_BYTES +
                        SRI_SANDBOX_FDS_MAX * sizeof(int32_t),
                "a policy has no padding");
+
+static const struct {
+    enum sri_sandbox_step step;
+    const char *text;
+} layers[SRI_SANDBOX_LAYER_COUNT] = {
+#define ROW(name, when, what) [SRI_SANDBOX_##name] = {SRI_SANDBOX_##when, what},
+    SRI_SANDBOX_LAYERS(ROW)
+#undef ROW
+};
+
+_Static_assert(SRI_SANDBOX_LAYER_COUNT <= 32, "layers are bits of 32");
+
+const char *sri_sandbox_layer_text(enum sri_sandbox_layer layer) {
+    const uint32_t index = (uint32_t)layer;
+    return index < SRI_SANDBOX_LAYER_COUNT ? layers[index].text : "none";
+}
+
+enum sri_sandbox_step sri_sandbox_layer_step(enum sri_sandbox_layer layer) {
+    const uint32_t index = (uint32_t)layer;
+    return index < SRI_SANDBOX_LAYER_COUNT ? layers[index].step : SRI_SANDBOX_STEP_COUNT;
+}
 
 /* ---- validity -------------------------------------------------------------------------------- */
 
@@ -86,7 +106,7 @@ bool sri_sandbox_policy_is_valid(const struct sri_sandbox_policy *policy) {
 
 /* ---- making one ------------------------------------------------------------------------------ */
 
-static void policy_none(struct sri_sandbox_policy *out_policy) {
+void sri_sandbox_policy_none(struct sri_sandbox_policy *out_policy) {
     memset(out_policy, 0, sizeof *out_policy);
     out_policy->magic = SRI_SANDBOX_MAGIC;
     out_policy->umask = 022;
@@ -97,7 +117,7 @@ static void policy_none(struct sri_sandbox_policy *out_policy) {
  * allocator listens to, and no secrets. */
 static void policy_strict(struct sri_sandbox_policy *out_policy) {
     static const char *const names[] = {"LANG", "LC_ALL", "LC_CTYPE", "PATH", "TZ"};
-    policy_none(out_policy);
+    sri_sandbox_policy_none(out_policy);
     out_policy->layers_asked = SRI_SANDBOX_ALL;
     out_policy->layers_required = SRI_SANDBOX_ALL & ~BEST_EFFORT;
     out_policy->umask = 077;
@@ -177,6 +197,75 @@ static const char *after_prefix(const char *word, size_t length, const char *pre
     return begins ? word + prefix_length : NULL;
 }
 
+/* A number, for a size with its unit. 0, and in *out_value 0 for `unlimited`; or a code. */
+static int read_number(const char *text, size_t length, bool is_size, uint64_t max,
+                       uint64_t *out_value) {
+    uint64_t value = 0;
+    size_t i = 0;
+    *out_value = 0;
+    if (is_word(text, length, "unlimited")) {
+        return 0;
+    }
+    for (; i < length && text[i] >= '0' && text[i] <= '9'; i++) {
+        if (value > max / 10) {
+            return SR_E_BOUNDS;
+        }
+        value = value * 10 + (uint64_t)(text[i] - '0');
+    }
+    const size_t digits = i;
+    const uint32_t shift = !is_size || i + 1 != length ? 0
+                           : text[i] == 'K'            ? 10
+                           : text[i] == 'M'            ? 20
+                           : text[i] == 'G'            ? 30
+                                                       : 0;
+    i += shift != 0;
+    if (digits == 0 || i != length) {
+        return -EINVAL;
+    }
+    if (value == 0 || value > max >> shift) {
+        return SR_E_BOUNDS;
+    }
+    *out_value = value << shift;
+    return 0;
+}
+
+static const struct {
+    const char *prefix;
+    bool is_size;
+} limit_words[] = {{"memory=", true},
+                   {"file=", true},
+                   {"cpu=", false},
+                   {"descriptors=", false},
+                   {"processes=", false}};
+
+static void set_limit(struct sri_sandbox_policy *policy, size_t which, uint64_t value) {
+    uint32_t *const small[] = {&policy->cpu_s, &policy->files_max, &policy->processes_max};
+    if (limit_words[which].is_size) {
+        *(which == 0 ? &policy->memory_bytes : &policy->file_bytes) = value;
+    } else {
+        *small[which - 2] = (uint32_t)value;
+    }
+}
+
+/* 0; 1: the word is about something else; or a code. */
+static int take_limit(struct sri_sandbox_policy *policy, const char *word, size_t length) {
+    for (size_t i = 0; i < sizeof limit_words / sizeof limit_words[0]; i++) {
+        const char *text = after_prefix(word, length, limit_words[i].prefix);
+        if (text == NULL) {
+            continue;
+        }
+        uint64_t value = 0;
+        const uint64_t max = limit_words[i].is_size ? (uint64_t)INT64_MAX : (uint64_t)INT32_MAX;
+        const int code =
+            read_number(text, (size_t)(word + length - text), limit_words[i].is_size, max, &value);
+        if (code == 0) {
+            set_limit(policy, i, value);
+        }
+        return code;
+    }
+    return 1;
+}
+
 static int take_word(struct sri_sandbox_policy *policy, const char *word, size_t length) {
     const char *end = word + length;
     const char *read_only = after_prefix(word, length, "path-ro=");
@@ -193,7 +282,11 @@ static int take_word(struct sri_sandbox_policy *policy, const char *word, size_t
         policy->layers_required &= ~AGAINST_NETWORK;
         return 0;
     }
-    return is_word(word, length, "strict") ? 0 : -EINVAL;
+    if (is_word(word, length, "strict")) {
+        return 0;
+    }
+    const int code = take_limit(policy, word, length);
+    return code <= 0 ? code : -EINVAL;
 }
 
 int sri_sandbox_policy_parse(const char *text, struct sri_sandbox_policy *out_policy,
@@ -205,7 +298,7 @@ int sri_sandbox_policy_parse(const char *text, struct sri_sandbox_policy *out_po
     }
     struct sri_sandbox_policy policy;
     if (is_word(text, strlen(text), "none")) {
-        policy_none(out_policy);
+        sri_sandbox_policy_none(out_policy);
         return 0;
     }
     policy_strict(&policy);
@@ -260,4 +353,58 @@ int sri_sandbox_environment(const struct sri_sandbox_policy *policy, char *const
     }
     out_environment[count] = NULL;
     return (int)count;
+}
+
+/* ---- report ---------------------------------------------------------------------------------- */
+
+void sri_sandbox_report_init(struct sri_sandbox_report *out_report) {
+    memset(out_report, 0, sizeof *out_report);
+    out_report->failed_layer = SRI_SANDBOX_LAYER_COUNT;
+    out_report->failed_path = SRI_SANDBOX_PATHS_MAX;
+}
+
+void sri_sandbox_report_merge(struct sri_sandbox_report *report,
+                              const struct sri_sandbox_report *other) {
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        if (report->layers[i].state == SRI_SANDBOX_NOT_ASKED) {
+            report->layers[i] = other->layers[i];
+        }
+    }
+    if (report->failed_layer == SRI_SANDBOX_LAYER_COUNT) {
+        report->failed_layer = other->failed_layer;
+        report->failed_path = other->failed_path;
+    }
+}
+
+bool sri_sandbox_report_is_valid(const struct sri_sandbox_report *report) {
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        const struct sri_sandbox_layer_report *layer = &report->layers[i];
+        if (layer->state > SRI_SANDBOX_REFUSED ||
+            (layer->state == SRI_SANDBOX_REFUSED ? layer->code >= 0 : layer->code != 0)) {
+            return false;
+        }
+    }
+    const uint32_t failed = report->failed_layer;
+    return failed <= SRI_SANDBOX_LAYER_COUNT && report->failed_path <= SRI_SANDBOX_PATHS_MAX &&
+           (failed == SRI_SANDBOX_LAYER_COUNT ||
+            report->layers[failed].state == SRI_SANDBOX_REFUSED);
+}
+
+bool sri_sandbox_report_fits(const struct sri_sandbox_report *report,
+                             const struct sri_sandbox_policy *policy, enum sri_sandbox_step first,
+                             enum sri_sandbox_step last) {
+    for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
+        const uint32_t state = report->layers[i].state;
+        const uint32_t bit = UINT32_C(1) << i;
+        const bool is_due = layers[i].step == first || layers[i].step == last;
+        if (!is_due || (policy->layers_asked & bit) == 0) {
+            if (state != SRI_SANDBOX_NOT_ASKED) {
+                return false;
+            }
+        } else if (state == SRI_SANDBOX_NOT_ASKED ||
+                   (state != SRI_SANDBOX_HOLDS && (policy->layers_required & bit) != 0)) {
+            return false;
+        }
+    }
+    return report->failed_layer == SRI_SANDBOX_LAYER_COUNT;
 }
