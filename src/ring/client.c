@@ -49,6 +49,24 @@ void sri_ring_turn_clients(sr_ring *ring) {
     } while (ring->clients_due);
 }
 
+bool sri_ring_arm_clients(sr_ring *ring) {
+    bool may_look = true;
+    for (struct sri_ring_client *client = ring->clients; client != NULL; client = client->next) {
+        if (client->arm != NULL && !client->arm(client, &may_look)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void sri_ring_awake_clients(sr_ring *ring) {
+    for (struct sri_ring_client *client = ring->clients; client != NULL; client = client->next) {
+        if (client->awake != NULL) {
+            client->awake(client);
+        }
+    }
+}
+
 void sri_ring_tell_clients(sr_ring *ring) {
     ring->in_callback = true;
     for (struct sri_ring_client *client = ring->clients; client != NULL; client = client->next) {

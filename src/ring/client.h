@@ -16,6 +16,12 @@ struct sri_ring_client {
     void (*turn)(struct sri_ring_client *client);
     /* At the end of each wait. */
     void (*waited)(struct sri_ring_client *client);
+    /* Both or none; for what is told by memory, and not by a completion. Before the ring sleeps:
+     * asks to be woken, by a completion. False: there is something to do, do not sleep. Where
+     * *may_look is set it may look for a while first, and clears it: one client does that. */
+    bool (*arm)(struct sri_ring_client *client, bool *may_look);
+    /* After the sleep, whether or not the client was armed. */
+    void (*awake)(struct sri_ring_client *client);
 };
 
 void sri_ring_add_client(sr_ring *ring, struct sri_ring_client *client);

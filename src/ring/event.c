@@ -8,6 +8,7 @@
  * ring. On the fallback it is an epoll descriptor that has the eventfd in it
  * (src/sys/fallback_events.c). Either way the library itself signals by the eventfd.
  */
+#include "ring/client.h"
 #include "ring/inbox.h"
 #include "ring/ring.h"
 
@@ -57,6 +58,9 @@ int sr_ring_event_fd(sr_ring *ring, int *out_fd) {
         code = open_event(ring);
         if (code < 0) {
             return code;
+        }
+        if (!sri_ring_arm_clients(ring)) {
+            sri_ring_want_turn(ring);
         }
         sri_ring_prepare_event(ring); /* what has ended before must not be slept over */
     }

@@ -282,6 +282,9 @@ void sri_ring_fire_deadlines(sr_ring *ring, uint64_t now_ns);
 void sri_ring_turn_clients(sr_ring *ring);
 /* Tells each client that a wait has ended. */
 void sri_ring_tell_clients(sr_ring *ring);
+/* Before and after a sleep. False: do not sleep. */
+bool sri_ring_arm_clients(sr_ring *ring);
+void sri_ring_awake_clients(sr_ring *ring);
 /* The ring goes before its clients. */
 void sri_ring_leave_clients(sr_ring *ring);
 

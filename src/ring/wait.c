@@ -73,6 +73,23 @@ static uint32_t completions_to_wait_for(const sr_ring *ring, const struct waiter
     return ring->ops.cold_count > 0 ? min_of(count, 1) : count;
 }
 
+/* Whether entering the kernel may bring completions that are not there yet. */
+static bool must_enter(const sr_ring *ring) {
+    /* The fallback does not say so of what its event descriptor tells. */
+    return sri_ring_kernel_has_more(ring) ||
+           (SRI_UNLIKELY(ring->event_fd >= 0) && ring->queue.kind == SRI_BACKEND_FALLBACK);
+}
+
+static int enter_kernel(sr_ring *ring, const struct waiter *waiter, const struct sri_wait *wait) {
+    int code = 0;
+    if (waiter->interruptible && sri_queue_unsent(&ring->queue) > 0) {
+        /* One call that sends and waits answers how much it sent, and hides that a signal broke the
+         * wait. */
+        code = sri_ring_enter(ring, NULL);
+    }
+    return code >= 0 ? sri_ring_enter(ring, wait) : code;
+}
+
 static int enter(sr_ring *ring, const struct waiter *waiter) {
     struct sri_wait wait = {.timeout_ns = 0, .sigmask = waiter->sigmask};
     if (!is_satisfied(ring, waiter)) {
@@ -85,14 +102,18 @@ static int enter(sr_ring *ring, const struct waiter *waiter) {
             }
         }
     }
+    const bool arms =
+        SRI_UNLIKELY(ring->clients != NULL) && wait.count_min > 0 && wait.timeout_ns > 0;
+    const bool has_work = arms && !sri_ring_arm_clients(ring);
     int code = 0;
-    if (waiter->interruptible && sri_queue_unsent(&ring->queue) > 0) {
-        /* One call that sends and waits answers how much it sent, and hides that a signal broke the
-         * wait. */
-        code = sri_ring_enter(ring, NULL);
+    if (has_work) {
+        wait.count_min = 0;
     }
-    if (code >= 0) {
-        code = sri_ring_enter(ring, &wait);
+    if (!has_work || sri_queue_unsent(&ring->queue) > 0 || must_enter(ring)) {
+        code = enter_kernel(ring, waiter, &wait);
+    }
+    if (arms) {
+        sri_ring_awake_clients(ring);
     }
     if (sri_ring_hears(ring)) {
         sri_inbox_awake(ring);
@@ -120,13 +141,6 @@ static bool ends_wait(const sr_ring *ring, struct waiter *waiter, int code, int 
 /* Whether a client wants a turn at a certain time: that, too, is something to wait for. */
 static bool clients_wait(const sr_ring *ring) {
     return SRI_UNLIKELY(ring->clients != NULL) && sri_ring_clients_deadline(ring) != SR_FOREVER;
-}
-
-/* Whether entering the kernel may bring completions that are not there yet. */
-static bool must_enter(const sr_ring *ring) {
-    /* The fallback does not say so of what its event descriptor tells. */
-    return sri_ring_kernel_has_more(ring) ||
-           (SRI_UNLIKELY(ring->event_fd >= 0) && ring->queue.kind == SRI_BACKEND_FALLBACK);
 }
 
 static int wait_loop(sr_ring *ring, struct waiter *waiter) {
