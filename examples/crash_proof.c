@@ -102,17 +102,22 @@ static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
     call_more(job);
 }
 
+/* Of a worker that is ready: of one that starts not all is known yet. */
 static void print_sandbox(sr_service *service) {
     sr_sandbox_report report = SR_SANDBOX_REPORT_INIT;
-    sr_worker_info info;
-    if (sr_service_workers(service, &info, 1) >= 1 &&
-        sr_service_sandbox(service, info.worker, &report) == 0) {
-        printf("a worker's sandbox: %u of %u layers hold\n", report.held_count, report.layer_count);
-        for (uint32_t i = 0; i < report.layer_count; i++) {
-            if (report.layers[i].state == SR_SANDBOX_REFUSED) {
-                printf("  not to be had here: %s (%s)\n", sr_sandbox_layer_text(i),
-                       sr_error_name(report.layers[i].code));
-            }
+    sr_worker_info infos[4];
+    const int count = sr_service_workers(service, infos, 4);
+    for (int i = 0; i < count && i < 4; i++) {
+        if (infos[i].state == SR_WORKER_READY &&
+            sr_service_sandbox(service, infos[i].worker, &report) == 0) {
+            break;
+        }
+    }
+    printf("a worker's sandbox: %u of %u layers hold\n", report.held_count, report.layer_count);
+    for (uint32_t i = 0; i < report.layer_count; i++) {
+        if (report.layers[i].state == SR_SANDBOX_REFUSED) {
+            printf("  not to be had here: %s (%s)\n", sr_sandbox_layer_text(i),
+                   sr_error_name(report.layers[i].code));
         }
     }
 }

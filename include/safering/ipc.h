@@ -3,9 +3,9 @@
  * Channels: calls into another process, a worker, whose end is <safering/worker.h>.
  *
  * A channel lives on a ring and is driven by the ring's waits: calls go out, answers and events
- * come in, beside whatever else the ring does. Nothing is shared with the worker but a socket
- * (isolation FULL), so all that it can do is send bytes; what no honest worker sends ends the
- * channel with SR_E_PROTOCOL. Every call gets exactly one answer, also when the worker dies.
+ * come in, beside whatever else the ring does. What is shared with the worker is its isolation;
+ * what no honest worker sends ends the channel with SR_E_PROTOCOL. Every call gets exactly one
+ * answer, also when the worker dies.
  *
  * All callbacks run inside of a wait (sr_ring_wait(), sr_ring_dispatch(), sr_batch_run()) or of
  * sr_channel_close(), and count as callbacks there. They may call, cancel and submit; waiting and
@@ -26,6 +26,18 @@ typedef struct sr_call {
 } sr_call;
 
 #define SR_CALL_NONE (SR_LITERAL(sr_call){0})
+
+/** What host and worker share, and so what a worker that has turned bad can write to. */
+enum sr_isolation {
+    SR_ISOLATION_FULL = 1, /* a socket and nothing else: it can send bytes */
+    /** Memory for calls, which the worker can only read, and memory for its answers, which are
+     * copied before they are looked at. It can scribble on its own answers. */
+    SR_ISOLATION_HYBRID = 2,
+    /** The same memory, but the worker may write to all of it, and the bytes of an answer are
+     * handed over where the worker put them: they may change while they are looked at. Frames are
+     * copied and checked as in the others. */
+    SR_ISOLATION_SHARED = 3
+};
 
 /** Where the result of a call comes from. */
 enum sr_answer_source {
@@ -66,8 +78,8 @@ typedef struct sr_channel_options {
     uint32_t calls_max;
     /** Most bytes of one payload, either way: 0 .. 1 GiB. Default 64 MiB. */
     uint32_t payload_max_bytes;
-    /** Most bytes of calls and notes that wait for the socket: up to SR_FOREVER. Default 128 MiB.
-     */
+    /** FULL: most bytes of calls and notes that wait for the socket: up to SR_FOREVER. Default
+     * 128 MiB. */
     uint64_t queue_max_bytes;
     /** Lends until sr_channel_close(): a pool attached to the ring, with buffers of at least 4,096
      * bytes, of which the channel takes three. NULL: the channel makes and attaches one of its own,
@@ -78,11 +90,17 @@ typedef struct sr_channel_options {
     void *ctx;                    /* of both */
     /** How long sr_channel_close() waits for the kernel. Default 5 s. */
     uint64_t drain_timeout_ns;
+    uint32_t isolation; /* enum sr_isolation. Default FULL */
+    uint32_t reserved;
+    /** HYBRID and SHARED: bytes for payloads, each way, that are on their way at a time: 4 KiB ..
+     * 2 GiB, rounded up to pages, taken at once. No payload is longer than this. Default 1 MiB. */
+    uint64_t arena_bytes;
 } sr_channel_options;
 
 #define SR_CHANNEL_OPTIONS_INIT                                                                    \
     (SR_LITERAL(sr_channel_options){sizeof(sr_channel_options), 64, UINT32_C(67108864),            \
-                                    UINT64_C(134217728), 0, 0, 0, 0, UINT64_C(5000000000)})
+                                    UINT64_C(134217728), 0, 0, 0, 0, UINT64_C(5000000000),         \
+                                    SR_ISOLATION_FULL, 0, UINT64_C(1048576)})
 
 /**
  * sr_channel_open() - speak with a worker over a connected stream socket
@@ -154,7 +172,8 @@ typedef struct sr_call_request {
  *
  * The call goes out with the next wait, flush excepted: all calls made before it share one send.
  *
- * Return:  0, SR_E_FULL (`calls_max` or `queue_max_bytes`), SR_E_BOUNDS (payload, method),
+ * Return:  0, SR_E_FULL (`calls_max` or `queue_max_bytes`; of HYBRID and SHARED: no room in the
+ *          memory until the worker has read on, which ends a wait), SR_E_BOUNDS (payload, method),
  *          SR_E_STATE (the worker is not ready), the code with which the channel ended, -EINVAL,
  *          -ENOMEM, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED. Nothing was called then.
  * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
@@ -195,7 +214,8 @@ typedef struct sr_channel_stats {
     uint64_t events_dropped; /* of these, without on_event */
     uint64_t bytes_sent;     /* on the socket, 32 for each message included */
     uint64_t bytes_received;
-    uint64_t sends; /* operations of the ring: many messages go in one */
+    uint64_t sends; /* operations of the ring: many messages go in one. Of HYBRID and SHARED: system
+                       calls to wake the worker, and sleeps from which it woke us */
     uint64_t receives;
     uint32_t calls_in_flight; /* without an answer of the worker, given up ones included */
     uint32_t calls_given_up;  /* of these */

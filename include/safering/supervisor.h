@@ -182,7 +182,10 @@ typedef struct sr_service_options {
     /** Of these with one worker: 1 .. 65,536. It runs one at a time; when it dies all of them are
      * lost. Default 16. */
     uint32_t calls_per_worker;
-    uint32_t payload_max_bytes; /* as in sr_channel_options */
+    uint32_t payload_max_bytes; /* as in sr_channel_options; so are the next two */
+    uint32_t isolation;
+    uint32_t reserved;
+    uint64_t arena_bytes; /* of each worker */
     /** More ends of workers, starts that failed included, than so many within
      * `restarts_window_ns`: the service goes down. 0 .. 1,000. Default 5 in 10 s. */
     uint32_t restarts_max;
@@ -214,10 +217,10 @@ typedef struct sr_service_options {
 /* clang-format off */
 #define SR_SERVICE_OPTIONS_INIT                                                                    \
     (SR_LITERAL(sr_service_options){sizeof(sr_service_options), 0, 0, 0, 0, 1, 0, 1024, 16,        \
-                                    UINT32_C(67108864), 5, UINT64_C(10000000000),                  \
-                                    UINT64_C(10000000), UINT64_C(1000000000),                      \
-                                    UINT64_C(10000000000), UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, \
-                                    0})
+                                    UINT32_C(67108864), SR_ISOLATION_FULL, 0, UINT64_C(1048576),   \
+                                    5, UINT64_C(10000000000), UINT64_C(10000000),                  \
+                                    UINT64_C(1000000000), UINT64_C(10000000000),                   \
+                                    UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, 0})
 /* clang-format on */
 
 /**

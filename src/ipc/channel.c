@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "ipc/channel.h"
 
+#include "ipc/opening.h"
 #include "sys/clock.h"
+#include "sys/cpus.h"
 #include "sys/memory.h"
+#include "sys/wire.h"
 
 #include <errno.h>
 
@@ -148,13 +151,9 @@ static int on_event(sr_channel *channel, const struct sri_frame *frame, const ui
     return 0;
 }
 
-static int on_frame(struct sri_link *link, const struct sri_frame *frame, const uint8_t *payload) {
-    sr_channel *channel = SRI_CONTAINER_OF(link, sr_channel, link);
+/* What comes as long as it serves, over the socket or over its lane. */
+static int on_serving(sr_channel *channel, const struct sri_frame *frame, const uint8_t *payload) {
     switch (frame->kind) {
-    case SRI_FRAME_CONFINED:
-        return on_confined(channel, frame, payload);
-    case SRI_FRAME_HELLO:
-        return on_hello(channel, frame, payload);
     case SRI_FRAME_ANSWER:
         return on_answer(channel, frame, payload);
     case SRI_FRAME_EVENT:
@@ -164,8 +163,70 @@ static int on_frame(struct sri_link *link, const struct sri_frame *frame, const 
     }
 }
 
+static int on_frame(struct sri_link *link, const struct sri_frame *frame, const uint8_t *payload) {
+    sr_channel *channel = SRI_CONTAINER_OF(link, sr_channel, link);
+    switch (frame->kind) {
+    case SRI_FRAME_CONFINED:
+        return on_confined(channel, frame, payload);
+    case SRI_FRAME_HELLO:
+        return on_hello(channel, frame, payload);
+    default: /* with a lane nothing else comes over the socket */
+        return channel->lane == NULL ? on_serving(channel, frame, payload) : SR_E_PROTOCOL;
+    }
+}
+
+/* ---- its lane --------------------------------------------------------------------------------
+ */
+
+/* Frames that are taken before somebody else has a turn. */
+#define FRAMES_PER_TURN 64u
+
+/* The worker serves, over a lane. */
+static bool has_open_lane(const sr_channel *channel) {
+    return channel->lane != NULL && channel->ready && channel->link.code == 0;
+}
+
+/* Takes up to @count frames. Returns how many there were, or a negative code. */
+static int take_frames(sr_channel *channel, uint32_t count) {
+    uint32_t taken = 0;
+    while (taken < count) {
+        struct sri_frame frame;
+        const uint8_t *payload = NULL;
+        int code = sri_lane_host_take(channel->lane, &channel->link.limits, &frame, &payload);
+        if (code == 0) {
+            break;
+        }
+        code = code < 0 ? code : on_serving(channel, &frame, payload);
+        code = code < 0 ? code : sri_lane_release(&channel->lane->lane);
+        if (code < 0) {
+            return code;
+        }
+        channel->link.counts.frames_received++;
+        channel->link.counts.bytes_received += sizeof frame + frame.size_bytes;
+        taken++;
+    }
+    return (int)taken;
+}
+
+static void turn_lane(sr_channel *channel) {
+    struct sri_lane_host *lane = channel->lane;
+    int code = sri_lane_host_turn(lane);
+    code = code < 0 ? code : take_frames(channel, FRAMES_PER_TURN);
+    if (code == (int)FRAMES_PER_TURN) {
+        sri_ring_want_turn(channel->client.ring);
+    }
+    code = code < 0 ? code : sri_lane_publish(&lane->lane); /* what was called meanwhile */
+    if (code < 0) {
+        sri_link_fail(&channel->link, code);
+    }
+}
+
 static void on_end(struct sri_link *link) {
     sr_channel *channel = SRI_CONTAINER_OF(link, sr_channel, link);
+    if (channel->lane != NULL && channel->ready && link->code == SR_E_PEER_DIED) {
+        /* What it had said before counts; of a worker that has gone no more can come. */
+        (void)take_frames(channel, channel->lane->lane.shape.capacity);
+    }
     fail_all(channel, link->code);
     channel->client.deadline_ns = SR_FOREVER;
     tell_state(channel, link->code);
@@ -179,29 +240,43 @@ static void turn(struct sri_ring_client *client) {
     if (!channel->closing) {
         give_up_due(channel);
         sri_link_pump(&channel->link);
+        if (has_open_lane(channel)) {
+            turn_lane(channel);
+        }
     }
 }
 
 static void waited(struct sri_ring_client *client) {
-    (void)client;
+    const sr_channel *channel = SRI_CONTAINER_OF(client, sr_channel, client);
+    bool may_look = false;
+    /* The program goes to sleep in a loop of its own. */
+    if (has_open_lane(channel) && client->ring->event_fd >= 0 &&
+        !sri_lane_host_arm(channel->lane, false, &may_look)) {
+        sri_ring_want_turn(client->ring);
+    }
+}
+
+static bool arm(struct sri_ring_client *client, bool *may_look) {
+    const sr_channel *channel = SRI_CONTAINER_OF(client, sr_channel, client);
+    const bool looks = channel->calls.count > channel->calls.given_up_count;
+    return !has_open_lane(channel) || sri_lane_host_arm(channel->lane, looks, may_look);
+}
+
+static void awake(struct sri_ring_client *client) {
+    const sr_channel *channel = SRI_CONTAINER_OF(client, sr_channel, client);
+    if (channel->lane != NULL) {
+        sri_lane_host_awake(channel->lane);
+    }
 }
 
 /* ---- life ------------------------------------------------------------------------------------
  */
 
-static bool is_valid(const sr_channel *channel) {
-    return channel != NULL && channel->magic == SRI_CHANNEL_MAGIC;
-}
-
-static int check(const sr_channel *channel) {
-    if (SRI_UNLIKELY(!is_valid(channel))) {
-        return SR_E_OBJECT;
+static void free_memory(sr_channel *channel, bool has_ring) {
+    if (channel->lane != NULL) {
+        sri_lane_host_close(channel->lane, has_ring);
+        sri_release(channel->lane);
     }
-    return SRI_LIKELY(channel->owner_key == sri_owner_key()) ? 0
-                                                             : sri_owner_error(channel->owner_key);
-}
-
-static void free_memory(sr_channel *channel) {
     sri_calls_deinit(&channel->calls);
     sri_release(channel->hello_bytes);
     sri_release(channel->policy);
@@ -218,8 +293,13 @@ static int check_options(sr_ring *ring, int socket, const sr_channel_options *op
     if (!sri_options_take(given, sizeof *given, options)) {
         return -EINVAL;
     }
+    if (given->reserved != 0) {
+        return -EINVAL;
+    }
     if (given->calls_max < 1 || given->calls_max > SRI_CALLS_MAX ||
-        given->payload_max_bytes > SRI_PAYLOAD_MAX_BYTES) {
+        given->payload_max_bytes > SRI_PAYLOAD_MAX_BYTES || given->isolation < SR_ISOLATION_FULL ||
+        given->isolation > SR_ISOLATION_SHARED || given->arena_bytes < SRI_LANE_ARENA_MIN ||
+        given->arena_bytes > SRI_LANE_ARENA_MAX) {
         return SR_E_BOUNDS;
     }
     code = ring->queue.backend->fd_is_open(socket);
@@ -229,25 +309,84 @@ static int check_options(sr_ring *ring, int socket, const sr_channel_options *op
     return code;
 }
 
-static int open_link(sr_channel *channel, sr_ring *ring, int socket) {
-    struct sri_frame open = {
-        .epoch = (uint32_t)ring->queue.backend->random(),
+/* Frames that may be on their way beside one for each call. */
+#define LANE_SLOTS_MORE 64u
+
+static int open_lane(sr_channel *channel, sr_ring *ring, uint32_t epoch, uint32_t cpus) {
+    const uint64_t page = 4096;
+    const struct sri_lane_host_config config = {
+        .ring = ring,
+        .shape = {.isolation = channel->options.isolation,
+                  .capacity = channel->options.calls_max + LANE_SLOTS_MORE,
+                  .arena_bytes = (channel->options.arena_bytes + page - 1) & ~(page - 1)},
+        .epoch = epoch,
+        .cpus = cpus != 0 ? cpus : sri_cpus_usable(),
+    };
+    if (channel->options.isolation == SR_ISOLATION_FULL) {
+        return 0;
+    }
+    channel->lane = sri_allocate(1, sizeof *channel->lane);
+    if (channel->lane == NULL) {
+        return -ENOMEM;
+    }
+    const int code = sri_lane_host_open(channel->lane, &config);
+    if (code < 0) {
+        sri_release(channel->lane);
+        channel->lane = NULL;
+    }
+    if (channel->options.payload_max_bytes > config.shape.arena_bytes) {
+        channel->options.payload_max_bytes = (uint32_t)config.shape.arena_bytes;
+    }
+    return code;
+}
+
+/* The first frame goes out at once: only so can descriptors go with it. That the worker has gone
+ * already the link will tell. */
+static int say_open(sr_channel *channel, int socket, uint32_t epoch) {
+    struct {
+        struct sri_frame frame;
+        struct sri_opening opening;
+    } first;
+    int fds[SRI_LANE_FD_COUNT];
+    memset(&first, 0, sizeof first);
+    first.frame = (struct sri_frame){
+        .epoch = epoch,
         .kind = SRI_FRAME_OPEN,
         .method = SRI_FRAME_VERSION,
         .result = channel->options.payload_max_bytes,
-        .size_bytes = channel->policy != NULL ? sizeof *channel->policy : 0,
     };
+    if (channel->lane != NULL) {
+        first.opening.lane = channel->lane->lane.shape;
+        sri_lane_host_fds(channel->lane, fds);
+    }
+    if (channel->policy != NULL) {
+        first.opening.policy = *channel->policy;
+    }
+    const bool has_opening = channel->lane != NULL || channel->policy != NULL;
+    first.frame.size_bytes = has_opening ? sizeof first.opening : 0;
+    const size_t size = sizeof first.frame + first.frame.size_bytes;
+    const int code = sri_wire_write_fds(socket, &first, size, fds,
+                                        channel->lane != NULL ? SRI_LANE_FD_COUNT : 0);
+    if (channel->lane != NULL) {
+        sri_lane_host_fds_sent(channel->lane);
+    }
+    return code == -EPIPE || code == -ECONNRESET ? 0 : code;
+}
+
+static int open_link(sr_channel *channel, sr_ring *ring, int socket, uint32_t cpus) {
+    const uint32_t epoch = (uint32_t)ring->queue.backend->random();
     const struct sri_link_config config = {
         .ring = ring,
         .pool = channel->options.pool,
         .fd = socket,
         .queue_max_bytes = channel->options.queue_max_bytes,
-        .limits = {open.epoch, SRI_HELLO_BYTES_MAX, SRI_FRAME_FROM_WORKER, true},
+        .limits = {epoch, SRI_HELLO_BYTES_MAX, SRI_FRAME_FROM_WORKER, true},
         .on_frame = on_frame,
         .on_end = on_end,
     };
-    const int code = sri_link_open(&channel->link, &config);
-    return code < 0 ? code : sri_link_send(&channel->link, &open, channel->policy);
+    int code = open_lane(channel, ring, epoch, cpus);
+    code = code < 0 ? code : say_open(channel, socket, epoch);
+    return code < 0 ? code : sri_link_open(&channel->link, &config);
 }
 
 static int copy_policy(sr_channel *channel, const struct sri_sandbox_policy *policy) {
@@ -269,7 +408,9 @@ int sr_channel_open(sr_ring *ring, int socket, const sr_channel_options *options
 }
 
 int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
-                     const struct sri_sandbox_policy *policy, sr_channel **out_channel) {
+                     const struct sri_channel_setup *setup, sr_channel **out_channel) {
+    static const struct sri_channel_setup none;
+    const struct sri_channel_setup *known = setup != NULL ? setup : &none;
     sr_channel_options given = SR_CHANNEL_OPTIONS_INIT;
     if (out_channel == NULL) {
         return sri_misuse(-EINVAL, "sr_channel_open", 0);
@@ -289,18 +430,36 @@ int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *option
         .deadline_ns = SR_FOREVER,
         .turn = turn,
         .waited = waited,
+        .arm = given.isolation != SR_ISOLATION_FULL ? arm : NULL,
+        .awake = given.isolation != SR_ISOLATION_FULL ? awake : NULL,
     };
     code = sri_calls_init(&channel->calls, given.calls_max);
-    code = code < 0 ? code : copy_policy(channel, policy);
-    code = code < 0 ? code : open_link(channel, ring, socket);
+    code = code < 0 ? code : copy_policy(channel, known->policy);
+    code = code < 0 ? code : open_link(channel, ring, socket, known->cpus);
     if (code < 0) {
-        free_memory(channel);
+        free_memory(channel, true);
         return code;
     }
     sri_ring_add_client(ring, &channel->client);
     channel->magic = SRI_CHANNEL_MAGIC;
     *out_channel = channel;
     return 0;
+}
+
+/* Drives the ring until the poll of the doorbell has ended. */
+static bool drain_lane(struct sri_lane_host *lane, uint64_t drain_ns) {
+    const struct sri_backend *backend = lane->ring->queue.backend;
+    const uint64_t end_ns = sri_clock_after(backend->now_ns(), drain_ns);
+    while (!sri_lane_host_drain(lane)) {
+        const uint64_t now_ns = backend->now_ns();
+        if (now_ns >= end_ns) {
+            return false;
+        }
+        if (sri_ring_wait_aside(lane->ring, end_ns - now_ns) < 0) {
+            backend->pause(1000000);
+        }
+    }
+    return true;
 }
 
 static int close_channel(sr_channel *channel, uint64_t drain_ns) {
@@ -312,10 +471,13 @@ static int close_channel(sr_channel *channel, uint64_t drain_ns) {
     fail_all(channel, -ECANCELED);
     ring->in_callback = nested;
     channel->client.deadline_ns = SR_FOREVER; /* of none any more: the drain below sleeps */
+    if (channel->lane != NULL && !drain_lane(channel->lane, drain_ns)) {
+        return SR_E_IN_FLIGHT;
+    }
     const int code = sri_link_close(&channel->link, drain_ns);
     if (code == 0) {
         sri_ring_remove_client(&channel->client);
-        free_memory(channel);
+        free_memory(channel, true);
     }
     return code;
 }
@@ -327,7 +489,7 @@ static int forget_channel(sr_channel *channel) {
     }
     const int code = sri_link_forget(&channel->link);
     if (code == 0) {
-        free_memory(channel);
+        free_memory(channel, false);
     }
     return code;
 }
@@ -340,7 +502,7 @@ int sr_channel_close(sr_channel **channel) {
     if (gone == NULL) {
         return 0;
     }
-    if (!is_valid(gone)) {
+    if (gone->magic != SRI_CHANNEL_MAGIC) {
         return SRI_MISUSE(SR_E_OBJECT, 0);
     }
     const bool owner = gone->owner_key == sri_owner_key();
@@ -365,170 +527,4 @@ int sri_channel_close_in_turn(sr_channel **channel) {
         *channel = NULL;
     }
     return code;
-}
-
-/* ---- calls -----------------------------------------------------------------------------------
- */
-
-int sr_channel_method(sr_channel *channel, const char *name, uint32_t *out_method) {
-    int code = check(channel);
-    if (out_method != NULL) {
-        *out_method = 0;
-    }
-    if (code == 0 && (name == NULL || out_method == NULL)) {
-        code = -EINVAL;
-    }
-    if (code < 0) {
-        return SRI_MISUSE(code, 0);
-    }
-    if (channel->link.code < 0) {
-        return channel->link.code;
-    }
-    if (!channel->ready) {
-        return SR_E_STATE;
-    }
-    const uint16_t method = sri_hello_find(&channel->hello, name);
-    if (method == SRI_METHOD_NOT_KNOWN) {
-        return -ENOENT;
-    }
-    *out_method = method;
-    return 0;
-}
-
-/* The code that forbids to send such a payload to such a method. */
-static int check_message(const sr_channel *channel, uint32_t method, const void *data,
-                         uint64_t data_bytes) {
-    if (data == NULL && data_bytes > 0) {
-        return -EINVAL;
-    }
-    if (channel->link.code < 0 || channel->closing) {
-        return channel->link.code;
-    }
-    if (!channel->ready) {
-        return SR_E_STATE;
-    }
-    const bool fits =
-        method < channel->hello.method_count && data_bytes <= channel->options.payload_max_bytes;
-    return fits ? 0 : SR_E_BOUNDS;
-}
-
-static int send_frame(sr_channel *channel, enum sri_frame_kind kind, uint64_t id, uint32_t method,
-                      const void *data, uint64_t data_bytes) {
-    const struct sri_frame frame = {
-        .epoch = channel->link.limits.epoch,
-        .kind = (uint16_t)kind,
-        .method = (uint16_t)method,
-        .id = id,
-        .size_bytes = (uint32_t)data_bytes,
-    };
-    return sri_link_send(&channel->link, &frame, data);
-}
-
-/* When a time that is counted from now is over. */
-static uint64_t end_of(const sr_channel *channel, uint64_t duration_ns) {
-    return sri_clock_after(channel->client.ring->queue.backend->now_ns(), duration_ns);
-}
-
-static int call(sr_channel *channel, const sr_call_request *request, sr_call *out_call) {
-    struct sri_call *record = sri_call_acquire(&channel->calls);
-    if (record == NULL) {
-        return SR_E_FULL;
-    }
-    const int code = send_frame(channel, SRI_FRAME_CALL, record->handle, request->method,
-                                request->data, request->data_bytes);
-    if (code < 0) {
-        sri_call_release(&channel->calls, record);
-        return code;
-    }
-    record->tag = request->tag;
-    record->ctx = request->ctx;
-    record->on_answer = request->on_answer;
-    record->method = (uint16_t)request->method;
-    if (request->deadline_ns != 0) {
-        sri_call_set_deadline(&channel->calls, record, end_of(channel, request->deadline_ns));
-        channel->client.deadline_ns = sri_calls_next_deadline(&channel->calls);
-    }
-    channel->stats.calls++;
-    if (out_call != NULL) {
-        out_call->bits = record->handle;
-    }
-    return 0;
-}
-
-/* Codes that a caller who makes no mistake can meet. */
-static int expected_or_misuse(int code, const char *function) {
-    const bool expected =
-        code == SR_E_FULL || code == -ENOMEM || code == SR_E_PEER_DIED || code == SR_E_PROTOCOL;
-    return code >= 0 || expected ? code : sri_misuse(code, function, 0);
-}
-
-int sr_channel_call(sr_channel *channel, const sr_call_request *request, sr_call *out_call) {
-    sr_call_request given = SR_CALL_REQUEST_INIT;
-    if (out_call != NULL) {
-        *out_call = SR_CALL_NONE;
-    }
-    int code = check(channel);
-    if (code == 0 && (request == NULL || !sri_options_take(&given, sizeof given, request) ||
-                      given.reserved != 0)) {
-        code = -EINVAL;
-    }
-    if (code == 0) {
-        code = check_message(channel, given.method, given.data, given.data_bytes);
-    }
-    if (code == 0) {
-        code = call(channel, &given, out_call);
-    }
-    return expected_or_misuse(code, __func__);
-}
-
-int sr_channel_note(sr_channel *channel, uint32_t method, const void *data, uint64_t data_bytes) {
-    int code = check(channel);
-    if (code == 0) {
-        code = check_message(channel, method, data, data_bytes);
-    }
-    if (code == 0) {
-        code = send_frame(channel, SRI_FRAME_NOTE, 0, method, data, data_bytes);
-    }
-    if (code == 0) {
-        channel->stats.notes++;
-    }
-    return expected_or_misuse(code, __func__);
-}
-
-int sr_call_cancel(sr_channel *channel, sr_call call_handle) {
-    const int code = check(channel);
-    if (code < 0) {
-        return SRI_MISUSE(code, call_handle.bits);
-    }
-    struct sri_call *record = sri_call_find(&channel->calls, call_handle.bits);
-    if (record == NULL || record->state != SRI_CALL_WAITING) {
-        return SR_E_STALE; /* it may have been answered a moment ago: no misuse */
-    }
-    record->cancelled = true;
-    sri_call_set_deadline(&channel->calls, record, 0);
-    channel->client.deadline_ns = 0;
-    sri_ring_want_turn(channel->client.ring);
-    return 0;
-}
-
-int sr_channel_get_stats(sr_channel *channel, sr_channel_stats *out_stats) {
-    int code = check(channel);
-    if (code == 0 && (out_stats == NULL || !sri_stats_size_is_valid(out_stats->size))) {
-        code = -EINVAL;
-    }
-    if (code < 0) {
-        return SRI_MISUSE(code, 0);
-    }
-    const struct sri_link_counts *counts = &channel->link.counts;
-    sr_channel_stats stats = channel->stats;
-    stats.bytes_sent = counts->bytes_sent;
-    stats.bytes_received = counts->bytes_received;
-    stats.sends = counts->sends;
-    stats.receives = counts->receives;
-    stats.calls_in_flight = channel->calls.count;
-    stats.calls_given_up = channel->calls.given_up_count;
-    stats.code = channel->link.code;
-    stats.ready = channel->ready;
-    sri_stats_give(out_stats, &stats, sizeof stats);
-    return 0;
 }

@@ -3,6 +3,8 @@
  * Channel: calls over a link. It is a client of the ring (ring/client.h): what was called goes out,
  * and what is due is given up, in the ring's turns.
  *
+ * channel.c is its life and what comes, channel_call.c what its user asks of it.
+ *
  * Neighbours: call.h keeps what has no answer, link.h moves the frames, hello.h is the worker's
  * table of methods.
  */
@@ -11,6 +13,7 @@
 
 #include "ipc/call.h"
 #include "ipc/hello.h"
+#include "ipc/lane_host.h"
 #include "ipc/link.h"
 #include "ipc/sandbox_policy.h"
 #include "ring/client.h"
@@ -24,7 +27,8 @@ struct sr_channel {
     bool closing;
     uint64_t owner_key;
     struct sri_ring_client client;
-    struct sri_link link;
+    struct sri_link link;       /* its socket: the beginning, the end, and calls unless: */
+    struct sri_lane_host *lane; /* owned; NULL: isolation FULL */
     struct sri_calls calls;
     struct sri_hello hello;
     uint8_t *hello_bytes; /* owned */
@@ -36,10 +40,16 @@ struct sr_channel {
     sr_channel_stats stats; /* the totals in it; the rest is filled when asked */
 };
 
-/* As sr_channel_open(), to a worker that has to enter @policy (copies; or NULL) first. When it
- * cannot, on_state hears the code, and the report says which layer. */
+struct sri_channel_setup {
+    /* Copies: what the worker has to enter first, or NULL. When it cannot, on_state hears the code,
+     * and the report says which layer. */
+    const struct sri_sandbox_policy *policy;
+    uint32_t cpus; /* that host and worker may count on together; 0: all */
+};
+
+/* As sr_channel_open(). @setup: NULL for none. */
 int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
-                     const struct sri_sandbox_policy *policy, sr_channel **out_channel);
+                     const struct sri_channel_setup *setup, sr_channel **out_channel);
 
 /* As sr_channel_close(), for the turn of another client: never waits. SR_E_IN_FLIGHT: everything
  * has been told, and the kernel still has a buffer; to be called again in a later turn. */

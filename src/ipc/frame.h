@@ -17,7 +17,7 @@
 
 enum sri_frame_kind {
     SRI_FRAME_OPEN = 1,    /* host, first: method: the version, result: most payload bytes; payload:
-                              nothing, or the policy of a sandbox (sandbox_policy.h) */
+                              nothing, or opening.h */
     SRI_FRAME_HELLO = 2,   /* worker, first: method: the version; payload: hello.h */
     SRI_FRAME_CALL = 3,    /* host: id, method, payload */
     SRI_FRAME_NOTE = 4,    /* host: method, payload; nobody answers */

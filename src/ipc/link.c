@@ -52,7 +52,7 @@ void sri_link_end(struct sri_link *link, int code) {
     }
 }
 
-static void end_by_itself(struct sri_link *link, int code) {
+void sri_link_fail(struct sri_link *link, int code) {
     if (link->code == 0) {
         sri_link_end(link, code);
         link->on_end(link);
@@ -152,7 +152,7 @@ static void on_received(sr_ring *ring, const sr_completion *completion, void *ct
         code = parse(link, link->receive_memory, (size_t)completion->result);
     }
     if (code < 0) {
-        end_by_itself(link, code);
+        sri_link_fail(link, code);
     } else {
         sri_ring_want_turn(ring);
     }
@@ -164,7 +164,7 @@ static bool submit(struct sri_link *link, sr_request *request, sr_op *op) {
     request->ctx = link;
     const int code = sr_ring_submit(link->ring, request, op);
     if (code < 0 && code != SR_E_FULL && code != -EAGAIN && code != -ENOMEM) {
-        end_by_itself(link, code);
+        sri_link_fail(link, code);
     }
     return code == 0;
 }
@@ -256,7 +256,7 @@ static void on_sent(sr_ring *ring, const sr_completion *completion, void *ctx) {
         return;
     }
     if (completion->result != (int64_t)link->send_bytes) {
-        end_by_itself(link, code_of_error(completion->result < 0 ? completion->result : 0));
+        sri_link_fail(link, code_of_error(completion->result < 0 ? completion->result : 0));
         return;
     }
     link->counts.sends++;

@@ -97,6 +97,9 @@ void sri_link_pump(struct sri_link *link);
 /* Ends the link for @code without telling on_end. */
 void sri_link_end(struct sri_link *link, int code);
 
+/* Ends the link for @code and tells on_end, unless it has ended. */
+void sri_link_fail(struct sri_link *link, int code);
+
 /* Waits for what is in flight, closes the socket, gives everything back. Returns 0, or
  * SR_E_IN_FLIGHT after @drain_ns; then it may be called again. */
 int sri_link_close(struct sri_link *link, uint64_t drain_ns);

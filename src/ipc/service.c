@@ -90,13 +90,16 @@ uint64_t sri_service_deadline(const sr_service *service) {
  */
 
 static int check_options(const sr_service_options *options) {
-    const bool fits = options->workers >= 1 && options->workers <= SR_SERVICE_WORKERS_MAX &&
-                      options->spares <= SR_SERVICE_WORKERS_MAX && options->calls_max >= 1 &&
-                      options->calls_max <= SRI_CALLS_MAX && options->calls_per_worker >= 1 &&
-                      options->calls_per_worker <= SRI_CALLS_MAX &&
-                      options->payload_max_bytes <= SRI_PAYLOAD_MAX_BYTES &&
-                      options->restarts_max <= SRI_RESTARTS_MAX;
-    return fits ? 0 : SR_E_BOUNDS;
+    const bool fits =
+        options->workers >= 1 && options->workers <= SR_SERVICE_WORKERS_MAX &&
+        options->spares <= SR_SERVICE_WORKERS_MAX && options->calls_max >= 1 &&
+        options->calls_max <= SRI_CALLS_MAX && options->calls_per_worker >= 1 &&
+        options->calls_per_worker <= SRI_CALLS_MAX &&
+        options->payload_max_bytes <= SRI_PAYLOAD_MAX_BYTES &&
+        options->isolation >= SR_ISOLATION_FULL && options->isolation <= SR_ISOLATION_SHARED &&
+        options->arena_bytes >= SRI_LANE_ARENA_MIN && options->arena_bytes <= SRI_LANE_ARENA_MAX &&
+        options->restarts_max <= SRI_RESTARTS_MAX;
+    return !fits ? SR_E_BOUNDS : options->reserved != 0 ? -EINVAL : 0;
 }
 
 static int take_workers(sr_service *service) {
@@ -187,6 +190,9 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
     service->supervisor = supervisor;
     service->owner_key = supervisor->owner_key;
     service->options = given;
+    if (given.isolation != SR_ISOLATION_FULL && given.payload_max_bytes > given.arena_bytes) {
+        service->options.payload_max_bytes = (uint32_t)given.arena_bytes;
+    }
     service->worker_count = seats;
     service->version_serving = service->version_last = 1;
     service->state = SR_SERVICE_STARTING;

@@ -3,6 +3,7 @@
 #include "ipc/channel.h"
 #include "ipc/service.h"
 #include "sys/clock.h"
+#include "sys/cpus.h"
 #include "sys/packet.h"
 #include "sys/wire.h"
 
@@ -138,6 +139,13 @@ static void on_channel_event(sr_channel *channel, uint32_t number, const void *d
     }
 }
 
+/* What host and one worker may count on: the host's CPU and a share of the others. With more
+ * workers than those there is no share, and who waits sleeps at once. */
+static uint32_t cpus_for_pair(const sr_service *service) {
+    const uint32_t cpus = sri_cpus_usable();
+    return 1 + (cpus - 1) / service->options.workers;
+}
+
 static int open_channel(struct sri_service_worker *worker, int socket) {
     const sr_service *service = worker->service;
     sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
@@ -145,11 +153,15 @@ static int open_channel(struct sri_service_worker *worker, int socket) {
     options.payload_max_bytes = service->options.payload_max_bytes;
     options.queue_max_bytes = SR_FOREVER; /* the calls bound it */
     options.pool = service->supervisor->pool;
+    options.isolation = service->options.isolation;
+    options.arena_bytes = service->options.arena_bytes;
     options.on_state = on_channel_state;
     options.on_event = on_channel_event;
     options.ctx = worker;
-    return sri_channel_open(service->supervisor->client.ring, socket, &options,
-                            service->recipe.policy, &worker->channel);
+    const struct sri_channel_setup setup = {.policy = service->recipe.policy,
+                                            .cpus = cpus_for_pair(service)};
+    return sri_channel_open(service->supervisor->client.ring, socket, &options, &setup,
+                            &worker->channel);
 }
 
 /* ---- start ------------------------------------------------------------------------------------

@@ -176,6 +176,8 @@ int sri_stream_forget(struct sri_stream_writer *writer);
 
 /* 1 if put would not answer SR_E_FULL, 0 if it would, SR_E_PROTOCOL. */
 int sri_stream_has_room(struct sri_stream_writer *writer);
+/* How far the reader says it has read, not judged: to compare with an earlier answer. */
+uint64_t sri_stream_reader_position(const struct sri_stream_writer *writer);
 /* Counts are exact while the reader has released all that it took. */
 int sri_stream_writer_get_stats(struct sri_stream_writer *writer,
                                 struct sri_stream_writer_stats *out_stats);

@@ -224,6 +224,10 @@ int sri_stream_has_room(struct sri_stream_writer *writer) {
     return code < 0 ? code : !is_full(writer);
 }
 
+uint64_t sri_stream_reader_position(const struct sri_stream_writer *writer) {
+    return atomic_load_explicit(&writer->peer->read, memory_order_acquire) - writer->first;
+}
+
 /* What the reader says it has lost, and what lies before `oldest` and after its position: that it
  * can never get. `lost` is loaded before and published after the position to which it belongs, so
  * an honest one never exceeds it. */

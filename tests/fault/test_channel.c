@@ -60,8 +60,14 @@ static void on_answer(sr_channel *channel, const sr_answer *answer, void *ctx) {
     }
 }
 
+/* test_channel_hybrid.c and test_channel_shared.c are this file with another one. */
+#ifndef CHANNEL_ISOLATION
+#define CHANNEL_ISOLATION SR_ISOLATION_FULL
+#endif
+
 static int open_channel(struct host *host) {
     sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
+    options.isolation = CHANNEL_ISOLATION;
     options.calls_max = 16;
     options.on_state = on_state;
     options.ctx = host;

@@ -4,6 +4,7 @@
  * end of the socket: it knows the epoch, since a worker that has turned bad knows it too.
  */
 #include "ipc/channel.h"
+#include "ipc/opening.h"
 #include "support/baseline.h"
 #include "support/scale.h"
 #include "unit/fixture.h"
@@ -84,7 +85,8 @@ static void wait_for_end(struct scene *scene) {
 static void scene_begin_with(struct scene *scene, const struct sri_sandbox_policy *policy) {
     int pair[2];
     struct sri_frame open;
-    struct sri_sandbox_policy told;
+    const struct sri_channel_setup setup = {.policy = policy};
+    struct sri_opening told;
     sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
     *scene = (struct scene){0};
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -95,15 +97,16 @@ static void scene_begin_with(struct scene *scene, const struct sri_sandbox_polic
     options.on_state = on_state;
     options.on_event = on_event;
     options.ctx = scene;
-    assert_ok(sri_channel_open(scene->ring, pair[0], &options, policy, &scene->channel));
+    assert_ok(sri_channel_open(scene->ring, pair[0], &options, &setup, &scene->channel));
     look(scene);
     cr_assert_eq(recv(scene->peer, &open, sizeof open, MSG_WAITALL), (ssize_t)sizeof open);
     cr_assert_eq(open.kind, SRI_FRAME_OPEN);
     cr_assert_eq(open.result, 1 << 20);
-    cr_assert_eq(open.size_bytes, policy != NULL ? sizeof *policy : 0);
+    cr_assert_eq(open.size_bytes, policy != NULL ? sizeof told : 0);
     if (policy != NULL) {
         cr_assert_eq(recv(scene->peer, &told, sizeof told, MSG_WAITALL), (ssize_t)sizeof told);
-        cr_assert_eq(memcmp(&told, policy, sizeof told), 0);
+        cr_assert_eq(memcmp(&told.policy, policy, sizeof *policy), 0);
+        cr_assert_eq(told.lane.isolation, 0);
     }
     scene->epoch = open.epoch;
 }

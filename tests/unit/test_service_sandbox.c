@@ -263,6 +263,36 @@ Test(service_sandbox, a_reload_may_bring_another_sandbox) {
     host_end();
 }
 
+/* Whichever way the calls come: the memory is mapped and the thread that watches the socket is made
+ * in the sandbox, or before it. */
+static void is_confined_with(uint32_t isolation) {
+    char sandbox[64];
+    (void)snprintf(sandbox, sizeof sandbox, "strict%s", LIMITS);
+    sr_service_options options = serving(NULL, sandbox);
+    options.isolation = isolation;
+    host_begin(&options);
+    cr_assert_eq(host.ready_count, 1);
+    cr_assert_eq(result_of("open", "/proc/self/status"), -EACCES);
+    cr_assert_eq(result_of("fork", ""), -EPERM);
+    static char text[5000];
+    memset(text, 't', sizeof text - 1);
+    cr_assert_eq(result_of("echo", text), sizeof text - 1);
+    const sr_answer crash = answer_to("crash", "");
+    assert_code((int)crash.result, SR_E_PEER_DIED);
+    cr_assert_eq(result_of("echo", "goes on"), 7);
+    UNTIL(host.exit_count > 0);
+    cr_assert_eq(host.exit.status, SIGSEGV);
+    host_end();
+}
+
+Test(service_sandbox, a_worker_over_memory_that_it_can_read_is_confined_too) {
+    is_confined_with(SR_ISOLATION_HYBRID);
+}
+
+Test(service_sandbox, a_worker_over_memory_that_it_can_write_is_confined_too) {
+    is_confined_with(SR_ISOLATION_SHARED);
+}
+
 /* ---- it cannot be had -------------------------------------------------------------------------
  */
 

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels over memory that the worker can write only its answers in: all that test_channel.c asks
+ * of one over a socket. */
+#define CHANNEL_ISOLATION SR_ISOLATION_HYBRID
+#include "unit/test_channel.c"

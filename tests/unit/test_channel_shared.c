@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+/* Channels over memory that both can write: all that test_channel.c asks of one over a socket. */
+#define CHANNEL_ISOLATION SR_ISOLATION_SHARED
+#include "unit/test_channel.c"
