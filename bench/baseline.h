@@ -32,6 +32,8 @@ extern const struct bench_side bench_baseline_copy_calls; /* open(2), read(2), w
 extern const struct bench_side bench_baseline_linear;     /* an array, searched */
 extern const struct bench_side bench_baseline_unix_far;   /* send(2), recv(2), another CPU */
 extern const struct bench_side bench_baseline_unix_near;
+extern const struct bench_side bench_baseline_pingpong_spin; /* shared memory, another thread */
+extern const struct bench_side bench_baseline_pingpong_futex;
 extern const struct bench_side bench_baseline_spawn; /* posix_spawn(3), waitpid(2) */
 
 /* The other process of these two: sends back what comes, @size bytes at a time. */

@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ipc.rtt_full: a call into a worker process and its answer, with nothing shared but a socket, one
- * at a time: the host sleeps in its ring, the worker in a read. On two CPUs, and on one.
+ * ipc.rtt_*: a call into a worker process and its answer, one at a time.
+ *
+ * full        nothing is shared but a socket: the host sleeps in its ring, the worker in a read; on
+ *             two CPUs, and on one
+ * hot         over shared memory, one call after the other: both sides look before they sleep
+ * cold        the same after a pause in which both fall asleep
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "baseline.h"
 #include "ipc.h"
 #include <safering/safering.h>
 #include <stdlib.h>
+#include <time.h>
+
+/* Longer than anybody looks before he sleeps. */
+#define PAUSE_NS   1000000
+#define ARENA_MORE 65536u
 
 /* Long enough on any machine: the worker is lost. */
 #define PATIENCE_NS 60000000000u
@@ -16,6 +28,8 @@ struct side {
     sr_channel *channel;
     struct bench_ipc_peer peer;
     uint32_t size;
+    enum sr_isolation isolation;
+    bool is_cold;
     unsigned char *bytes;
     sr_call_request request;
     bool answered;
@@ -83,6 +97,8 @@ static int open_channel(struct side *self) {
     }
     options.on_state = on_state;
     options.ctx = self;
+    options.isolation = self->isolation;
+    options.arena_bytes = self->size + ARENA_MORE;
     code = sr_channel_open(self->ring, self->peer.socket, &options, &self->channel);
     if (code != 0) {
         return failed("channel", code);
@@ -91,7 +107,10 @@ static int open_channel(struct side *self) {
     return get_ready(self);
 }
 
-static int open_on(const struct bench_setup *setup, uint32_t cpu, void **out_side) {
+/* @cpu: of the worker; BENCH_IPC_ANY_CPU leaves both sides where they like to be: a side that may
+ * use one CPU only does not look before it sleeps. */
+static int open_on(const struct bench_setup *setup, uint32_t cpu, enum sr_isolation isolation,
+                   bool is_cold, void **out_side) {
     struct side *self = calloc(1, sizeof(*self));
     int status;
 
@@ -99,6 +118,8 @@ static int open_on(const struct bench_setup *setup, uint32_t cpu, void **out_sid
         return bench_complain(BENCH_WRONG, "safering: out of memory");
     }
     self->size = setup->size;
+    self->isolation = isolation;
+    self->is_cold = is_cold;
     self->bytes = calloc(1, setup->size + 1u);
     self->request = SR_CALL_REQUEST_INIT;
     self->request.data = self->bytes;
@@ -107,6 +128,9 @@ static int open_on(const struct bench_setup *setup, uint32_t cpu, void **out_sid
     self->request.ctx = self;
     status = self->bytes != NULL ? bench_ipc_start(BENCH_IPC_WORKER, cpu, setup->size, &self->peer)
                                  : bench_complain(BENCH_WRONG, "safering: out of memory");
+    if (cpu == BENCH_IPC_ANY_CPU) {
+        bench_unpin();
+    }
     if (status == BENCH_OK) {
         status = open_channel(self);
     }
@@ -121,19 +145,37 @@ static int open_on(const struct bench_setup *setup, uint32_t cpu, void **out_sid
 static int side_open_far(const struct bench_setup *setup, void **out_side,
                          struct bench_facts *out_facts) {
     (void)out_facts;
-    return open_on(setup, 1, out_side);
+    return open_on(setup, 1, SR_ISOLATION_FULL, false, out_side);
 }
 
 static int side_open_near(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)out_facts;
-    return open_on(setup, 0, out_side);
+    return open_on(setup, 0, SR_ISOLATION_FULL, false, out_side);
 }
+
+#define OPEN(name, isolation, is_cold)                                                             \
+    static int side_open_##name(const struct bench_setup *setup, void **out_side,                  \
+                                struct bench_facts *out_facts) {                                   \
+        (void)out_facts;                                                                           \
+        return open_on(setup, BENCH_IPC_ANY_CPU, isolation, is_cold, out_side);                    \
+    }
+OPEN(hybrid_hot, SR_ISOLATION_HYBRID, false)
+OPEN(shared_hot, SR_ISOLATION_SHARED, false)
+OPEN(hybrid_cold, SR_ISOLATION_HYBRID, true)
+OPEN(shared_cold, SR_ISOLATION_SHARED, true)
 
 static int side_run(void *side, const struct bench_round *round, struct bench_work *out_work) {
     struct side *self = side;
 
     for (uint32_t i = 0; i < round->ops; i++) {
+        const struct timespec pause = {0, PAUSE_NS};
+
+        if (self->is_cold) {
+            (void)nanosleep(&pause, NULL); /* shorter by a signal: no harm */
+        }
+        const uint64_t begin_ns = self->is_cold ? bench_now_ns() : 0;
+
         bench_ipc_fill(self->bytes, self->size, round->base + i);
         self->answered = false;
         int code = sr_channel_call(self->channel, &self->request, NULL);
@@ -143,6 +185,7 @@ static int side_run(void *side, const struct bench_round *round, struct bench_wo
         if (code < 0 || self->code < 0) {
             return failed("call", code < 0 ? code : self->code);
         }
+        out_work->ns += self->is_cold ? bench_now_ns() - begin_ns : 0;
         out_work->checksum += self->value;
         out_work->ops++;
     }
@@ -176,5 +219,47 @@ const struct bench_case bench_case_ipc_rtt_full_near = {
     .round_ops = 512,
     .ours = &near,
     .baseline = &bench_baseline_unix_near,
+    .expect = bench_ipc_expect,
+};
+
+static const struct bench_side hybrid_hot = {"hybrid", side_open_hybrid_hot, side_run, side_close,
+                                             1};
+static const struct bench_side shared_hot = {"shared", side_open_shared_hot, side_run, side_close,
+                                             1};
+static const struct bench_side hybrid_cold = {"hybrid", side_open_hybrid_cold, side_run, side_close,
+                                              1};
+static const struct bench_side shared_cold = {"shared", side_open_shared_cold, side_run, side_close,
+                                              1};
+
+#define CASE_HOT(suffix, bytes, ops)                                                               \
+    const struct bench_case bench_case_ipc_rtt_hot_##suffix = {                                    \
+        .name = "ipc.rtt_hot",                                                                     \
+        .question = "a call by shared memory and its answer, against bare spinning (HYBRID)",      \
+        .size = bytes,                                                                             \
+        .round_ops = ops,                                                                          \
+        .cpus = 2,                                                                                 \
+        .ours = &hybrid_hot,                                                                       \
+        .baseline = &bench_baseline_pingpong_spin,                                                 \
+        .beside = &shared_hot,                                                                     \
+        .beside_name = "ipc.rtt_hot.shared",                                                       \
+        .expect = bench_ipc_expect,                                                                \
+    }
+
+CASE_HOT(0, 0, 4096);
+CASE_HOT(64, 64, 4096);
+CASE_HOT(1024, 1024, 2048);
+CASE_HOT(65536, 65536, 256);
+CASE_HOT(1048576, 1048576, 16);
+
+const struct bench_case bench_case_ipc_rtt_cold = {
+    .name = "ipc.rtt_cold",
+    .question = "the same after a pause in which both sides fall asleep, against a bare futex",
+    .size = 64,
+    .round_ops = 64,
+    .cpus = 2,
+    .ours = &hybrid_cold,
+    .baseline = &bench_baseline_pingpong_futex,
+    .beside = &shared_cold,
+    .beside_name = "ipc.rtt_cold.shared",
     .expect = bench_ipc_expect,
 };

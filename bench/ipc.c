@@ -69,7 +69,11 @@ int bench_ipc_peer_main(int argc, char **argv) {
     if (argc != 5) {
         return BENCH_USAGE;
     }
-    bench_pin((uint32_t)strtoul(argv[3], NULL, 10));
+    const uint32_t cpu = (uint32_t)strtoul(argv[3], NULL, 10);
+
+    if (cpu != BENCH_IPC_ANY_CPU) {
+        bench_pin(cpu);
+    }
     if (strtoul(argv[2], NULL, 10) == BENCH_IPC_WORKER) {
         return serve_worker();
     }

@@ -22,6 +22,9 @@ struct bench_ipc_peer {
     int socket; /* this end; -1: somebody else's by now */
 };
 
+/* For @cpu: any. */
+#define BENCH_IPC_ANY_CPU UINT32_MAX
+
 /* @cpu: by bench_pin()'s numbers. Returns enum bench_status. */
 int bench_ipc_start(enum bench_ipc_kind kind, uint32_t cpu, uint32_t bytes,
                     struct bench_ipc_peer *out_peer);
