@@ -218,6 +218,11 @@ static size_t policy_bytes(const struct sri_launch_start *start) {
     return (start->flags & SRI_LAUNCH_HAS_POLICY) != 0 ? SRI_LAUNCH_POLICY_BYTES : 0;
 }
 
+/* What was not sent is not spoken of. */
+static bool policy_is_bare(const struct sri_sandbox_policy *policy) {
+    return policy->path_count == 0 && policy->name_count == 0 && policy->fd_count == 0;
+}
+
 int sri_launch_start_decode(const void *bytes, size_t size_bytes, const int *fds, uint32_t fd_count,
                             struct sri_launch_decoded *out_decoded) {
     struct sri_launch_start start;
@@ -236,7 +241,7 @@ int sri_launch_start_decode(const void *bytes, size_t size_bytes, const int *fds
     const bool is_ours =
         start.header.kind == SRI_LAUNCH_START && start.header.worker != 0 &&
         (start.flags & ~(uint32_t)SRI_LAUNCH_FLAGS_ALL) == 0 &&
-        start.text_bytes == size_bytes - before &&
+        start.text_bytes == size_bytes - before && policy_is_bare(&out_decoded->policy) &&
         all_texts_take((struct texts){text, text + start.text_bytes}, &start, out_decoded) &&
         numbers_take(&start, fds, fd_count, &out_decoded->plan) &&
         plan_is_valid(&out_decoded->plan);

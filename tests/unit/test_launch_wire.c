@@ -177,6 +177,7 @@ Test(launch_wire, each_rule_of_a_start_refuses) {
     BREAKS(sent_policy()->path_count = 1);
     BREAKS(sent_policy()->name_count = UINT32_MAX);
     BREAKS(sent_policy()->fd_count = SRI_SANDBOX_FDS_MAX + 1);
+    BREAKS(sent_policy()->fd_count = 1);
     BREAKS(sent_policy()->layers_required = UINT32_MAX);
     BREAKS(sent()->argument_count = 0);
     BREAKS(sent()->argument_count++);
