@@ -6,12 +6,15 @@
  *             two CPUs, and on one
  * hot         over shared memory, one call after the other: both sides look before they sleep
  * cold        the same after a pause in which both fall asleep
+ *
+ * ipc.designs: calls that do work, against doing the work here: what each isolation costs.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include "baseline.h"
 #include "ipc.h"
+#include "work.h"
 #include <safering/safering.h>
 #include <stdlib.h>
 #include <time.h>
@@ -30,6 +33,7 @@ struct side {
     uint32_t size;
     enum sr_isolation isolation;
     bool is_cold;
+    const char *method;
     unsigned char *bytes;
     sr_call_request request;
     bool answered;
@@ -80,7 +84,7 @@ static int get_ready(struct side *self) {
         code = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, NULL);
     }
     if (code >= 0 && self->code == 1) {
-        code = sr_channel_method(self->channel, "echo", &self->request.method);
+        code = sr_channel_method(self->channel, self->method, &self->request.method);
     }
     return code < 0 || self->code < 0 ? failed("worker", code < 0 ? code : self->code) : BENCH_OK;
 }
@@ -120,7 +124,11 @@ static int open_on(const struct bench_setup *setup, uint32_t cpu, enum sr_isolat
     self->size = setup->size;
     self->isolation = isolation;
     self->is_cold = is_cold;
+    self->method = setup->n != 0 ? "work" : "echo";
     self->bytes = calloc(1, setup->size + 1u);
+    if (self->bytes != NULL && setup->n != 0) {
+        bench_ipc_fill_work(self->bytes, setup->n);
+    }
     self->request = SR_CALL_REQUEST_INIT;
     self->request.data = self->bytes;
     self->request.data_bytes = setup->size;
@@ -162,6 +170,7 @@ static int side_open_near(const struct bench_setup *setup, void **out_side,
     }
 OPEN(hybrid_hot, SR_ISOLATION_HYBRID, false)
 OPEN(shared_hot, SR_ISOLATION_SHARED, false)
+OPEN(full_hot, SR_ISOLATION_FULL, false)
 OPEN(hybrid_cold, SR_ISOLATION_HYBRID, true)
 OPEN(shared_cold, SR_ISOLATION_SHARED, true)
 
@@ -263,3 +272,67 @@ const struct bench_case bench_case_ipc_rtt_cold = {
     .beside_name = "ipc.rtt_cold.shared",
     .expect = bench_ipc_expect,
 };
+
+static const struct bench_side full_hot = {"full", side_open_full_hot, side_run, side_close, 1};
+
+/* The work itself, here. */
+struct here {
+    uint32_t us;
+};
+
+static void here_close(void *side) {
+    free(side);
+}
+
+static int here_open(const struct bench_setup *setup, void **out_side,
+                     struct bench_facts *out_facts) {
+    struct here *self = calloc(1, sizeof(*self));
+
+    (void)out_facts;
+    if (self == NULL) {
+        return bench_complain(BENCH_WRONG, "here: out of memory");
+    }
+    self->us = setup->n;
+    *out_side = self;
+    return BENCH_OK;
+}
+
+static int here_run(void *side, const struct bench_round *round, struct bench_work *out_work) {
+    const struct here *self = side;
+
+    for (uint32_t i = 0; i < round->ops; i++) {
+        bench_work_for(self->us);
+        out_work->checksum += round->base + i;
+        out_work->ops++;
+    }
+    return BENCH_OK;
+}
+
+static const struct bench_side here = {"here", here_open, here_run, here_close, 1};
+
+#define CASE_DESIGN(design, us, ops)                                                               \
+    const struct bench_case bench_case_ipc_designs_##design##_##us = {                             \
+        .name = "ipc.designs." #design,                                                            \
+        .question = "calls of n us of work each, against that work done here",                     \
+        .n = us,                                                                                   \
+        .size = BENCH_IPC_WORK_BYTES,                                                              \
+        .round_ops = ops,                                                                          \
+        .round_unit = 1,                                                                           \
+        .cpus = 2,                                                                                 \
+        .ours = &design##_hot,                                                                     \
+        .baseline = &here,                                                                         \
+        .expect = bench_ipc_expect,                                                                \
+    }
+
+CASE_DESIGN(full, 1, 128);
+CASE_DESIGN(full, 10, 128);
+CASE_DESIGN(full, 100, 64);
+CASE_DESIGN(full, 1000, 8);
+CASE_DESIGN(hybrid, 1, 1024);
+CASE_DESIGN(hybrid, 10, 256);
+CASE_DESIGN(hybrid, 100, 64);
+CASE_DESIGN(hybrid, 1000, 8);
+CASE_DESIGN(shared, 1, 1024);
+CASE_DESIGN(shared, 10, 256);
+CASE_DESIGN(shared, 100, 64);
+CASE_DESIGN(shared, 1000, 8);

@@ -4,6 +4,7 @@
 #endif
 #include "ipc.h"
 #include "baseline.h"
+#include "work.h"
 #include <errno.h>
 #include <safering/worker.h>
 #include <signal.h>
@@ -42,10 +43,23 @@ uint64_t bench_ipc_expect(const struct bench_setup *setup, const struct bench_ro
     return sum;
 }
 
+void bench_ipc_fill_work(void *bytes, uint64_t us) {
+    memcpy((char *)bytes + sizeof(us), &us, sizeof(us));
+}
+
 /* ---- the process ----------------------------------------------------------------------------- */
 
 static int64_t echo(sr_served *served, const void *data, uint64_t data_bytes, void *ctx) {
     (void)ctx;
+    return sr_serve_reply(served, data, data_bytes);
+}
+
+static int64_t work(sr_served *served, const void *data, uint64_t data_bytes, void *ctx) {
+    uint64_t us = 0;
+
+    (void)ctx;
+    memcpy(&us, (const char *)data + sizeof(us), sizeof(us));
+    bench_work_for(us);
     return sr_serve_reply(served, data, data_bytes);
 }
 
@@ -58,11 +72,12 @@ static int64_t crash(sr_served *served, const void *data, uint64_t data_bytes, v
 }
 
 static int serve_worker(void) {
-    const sr_method methods[] = {{"echo", echo, NULL}, {"crash", crash, NULL}};
+    const sr_method methods[] = {
+        {"echo", echo, NULL}, {"crash", crash, NULL}, {"work", work, NULL}};
     sr_serve_options options = SR_SERVE_OPTIONS_INIT;
 
     options.socket = PEER_SOCKET;
-    return sr_serve(methods, 2, &options) == 0 ? 0 : 1;
+    return sr_serve(methods, 3, &options) == 0 ? 0 : 1;
 }
 
 int bench_ipc_peer_main(int argc, char **argv) {

@@ -14,7 +14,7 @@
 
 enum bench_ipc_kind {
     BENCH_IPC_BARE = 0,  /* sends back each BYTES that come, by recv(2) and send(2) */
-    BENCH_IPC_WORKER = 1 /* serves the methods "echo" and "crash" */
+    BENCH_IPC_WORKER = 1 /* serves the methods "echo", "crash", and "work" */
 };
 
 struct bench_ipc_peer {
@@ -33,6 +33,10 @@ void bench_ipc_stop(struct bench_ipc_peer *peer);
 
 /* The process itself. Returns its exit status. */
 int bench_ipc_peer_main(int argc, char **argv);
+
+/* "work" answers what it was sent, after as many microseconds as the second number in it says. */
+#define BENCH_IPC_WORK_BYTES 64u
+void bench_ipc_fill_work(void *bytes, uint64_t us);
 
 /* Bytes of message @i of a round: its number in front, the rest as it is. */
 void bench_ipc_fill(void *bytes, uint32_t size, uint64_t value);

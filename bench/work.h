@@ -70,6 +70,14 @@ static inline uint64_t bench_hop_value(const struct bench_round *round, uint32_t
     return (round->base & 0xffffffffu) + 1 + i;
 }
 
+/* ipc.designs: work that takes so many microseconds, wherever it is done. */
+static inline void bench_work_for(uint64_t us) {
+    const uint64_t until_ns = bench_now_ns() + us * 1000;
+
+    while (bench_now_ns() < until_ns) {
+    }
+}
+
 enum { BENCH_QUEUE_MESSAGES = 1024 }; /* ring.inbox_busy: most that wait */
 
 /* ipc.stream: most that wait, how many are published at once, and the words of a message. */
