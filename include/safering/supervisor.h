@@ -160,6 +160,7 @@ typedef void (*sr_service_event_fn)(sr_service *service, uint64_t worker, uint32
 typedef void (*sr_service_answer_fn)(sr_service *service, const sr_answer *answer, void *ctx);
 
 #define SR_SERVICE_WORKERS_MAX UINT32_C(256)
+#define SR_SERVICE_NAME_MAX    63
 
 typedef struct sr_service_options {
     size_t size; /* sizeof(sr_service_options) */
@@ -212,6 +213,9 @@ typedef struct sr_service_options {
     sr_worker_exit_fn on_exit;
     sr_service_event_fn on_event;
     void *ctx; /* of all three */
+    /** Copies: what it is called in metrics, 1 .. 63 printable characters of ASCII. NULL: as its
+     * program. */
+    const char *name;
 } sr_service_options;
 
 /* clang-format off */
@@ -220,7 +224,7 @@ typedef struct sr_service_options {
                                     UINT32_C(67108864), SR_ISOLATION_FULL, 0, UINT64_C(1048576),   \
                                     5, UINT64_C(10000000000), UINT64_C(10000000),                  \
                                     UINT64_C(1000000000), UINT64_C(10000000000),                   \
-                                    UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, 0})
+                                    UINT64_C(5000000000), 0, 0, 0, 0, 0, 0, 0, 0})
 /* clang-format on */
 
 /**
@@ -393,6 +397,49 @@ typedef struct sr_worker_info {
  * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
  */
 SR_API int sr_service_workers(sr_service *service, sr_worker_info *out_list, uint32_t room);
+
+/** What the calls of one method have come to. */
+typedef struct sr_method_stats {
+    size_t size; /* sizeof(sr_method_stats) */
+    uint64_t answers;
+    uint64_t failures;   /* told by the service */
+    uint64_t bytes_sent; /* payloads of calls that have been answered; so is the next */
+    uint64_t bytes_received;
+    /** From call to answer, waiting for a worker included, of those that the method answered. */
+    uint64_t sum_ns;
+    uint64_t max_ns;
+    /** At least half, 99 % and 99.9 % of them took no longer: a power of two, or `max_ns`. */
+    uint64_t p50_ns;
+    uint64_t p99_ns;
+    uint64_t p999_ns;
+} sr_method_stats;
+
+#define SR_METHOD_STATS_INIT                                                                       \
+    (SR_LITERAL(sr_method_stats){sizeof(sr_method_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0})
+
+/**
+ * sr_service_get_method_stats() - what the calls of one method have come to
+ * @method:     sr_service_method()
+ * @out_stats:  `size` must be set
+ *
+ * Return:  0, SR_E_BOUNDS (method), -EINVAL, SR_E_OBJECT, SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API SR_MUST_USE int sr_service_get_method_stats(sr_service *service, uint32_t method,
+                                                   sr_method_stats *out_stats);
+
+/**
+ * sr_supervisor_metrics() - all services of a supervisor, in the text format of Prometheus
+ * @text:  room for @room bytes, a zero at the end included; NULL with 0
+ *
+ * Counters and gauges of each service, labelled with its name and number; counters and a histogram
+ * of times of each method whose number was asked for.
+ *
+ * Return:  the length of all of it without the zero, however much had room; -EINVAL, SR_E_OBJECT,
+ *          SR_E_WRONG_THREAD, SR_E_FORKED.
+ * Thread:  the ring's owner, also inside of callbacks.     Blocks: never.
+ */
+SR_API int64_t sr_supervisor_metrics(sr_supervisor *supervisor, char *text, size_t room);
 
 /**
  * sr_service_sandbox() - what confines a worker

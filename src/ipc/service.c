@@ -119,6 +119,27 @@ static int take_workers(sr_service *service) {
     return 0;
 }
 
+/* Of the options, else that of the program, as far as there is room. */
+static void take_name(sr_service *service, const sr_service_options *options) {
+    const char *slash = strrchr(options->program, '/');
+    const char *name = options->name != NULL ? options->name : slash + 1;
+    uint32_t length = 0;
+    for (; name[length] != '\0' && length < SR_SERVICE_NAME_MAX; length++) {
+        const bool is_printable = name[length] >= ' ' && name[length] <= '~';
+        service->name[length] = is_printable ? name[length] : '_';
+    }
+}
+
+static bool name_is_valid(const char *name) {
+    const size_t length = name != NULL ? strnlen(name, SR_SERVICE_NAME_MAX + 1) : 1;
+    for (size_t i = 0; name != NULL && i < length; i++) {
+        if (name[i] < ' ' || name[i] > '~') {
+            return false;
+        }
+    }
+    return length >= 1 && length <= SR_SERVICE_NAME_MAX;
+}
+
 static int take_names(sr_service *service) {
     if (service->options.idempotent == NULL) {
         return 0;
@@ -165,6 +186,9 @@ static int check_open(sr_supervisor *supervisor, const sr_service_options *optio
     if (options == NULL || !sri_options_take(given, sizeof *given, options)) {
         return -EINVAL;
     }
+    if (!name_is_valid(given->name)) {
+        return -EINVAL;
+    }
     return check_options(given);
 }
 
@@ -194,6 +218,8 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
         service->options.payload_max_bytes = (uint32_t)given.arena_bytes;
     }
     service->worker_count = seats;
+    take_name(service, &given);
+    service->number = ++supervisor->service_last;
     service->version_serving = service->version_last = 1;
     service->state = SR_SERVICE_STARTING;
     service->seats_due_ns = SR_FOREVER;
@@ -202,7 +228,7 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
         free_memory(service);
         return code;
     }
-    service->options.sandbox = NULL;
+    service->options.sandbox = service->options.name = NULL;
     service->options.program = NULL; /* the caller's; what counts of it is in the recipe */
     service->options.arguments = service->options.variables = service->options.idempotent = NULL;
     service->magic = SRI_SERVICE_MAGIC;

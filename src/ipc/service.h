@@ -13,6 +13,7 @@
 
 #include "ipc/call.h"
 #include "ipc/hello.h"
+#include "ipc/histogram.h"
 #include "ipc/recipe.h"
 #include "ipc/restart.h"
 #include "ipc/strings.h"
@@ -32,6 +33,7 @@ struct sri_service_call {
     sr_service_answer_fn on_answer;
     void *data; /* owned: kept while it waits, and for a second try; else NULL */
     uint64_t data_bytes;
+    uint64_t made_ns;
     struct sri_service_worker *worker; /* that has it; NULL: it waits */
     sr_call issued;                    /* of the worker's channel */
     uint32_t prev;
@@ -53,6 +55,10 @@ struct sri_service_list {
 struct sri_service_method {
     char name[SRI_METHOD_NAME_MAX + 1];
     bool is_idempotent;
+    uint64_t failures;
+    uint64_t bytes_sent;
+    uint64_t bytes_received;
+    struct sri_histogram times; /* of those that were answered */
 };
 
 /* ---- workers ----------------------------------------------------------------------------------
@@ -101,6 +107,8 @@ struct sr_service {
     bool reload_fails;   /* one of the new workers ends; which code it is shows when it has */
     bool has_told_ready; /* of the serving version */
     bool has_changed;    /* seats are to be looked at in the next turn */
+    char name[SR_SERVICE_NAME_MAX + 1];
+    uint32_t number; /* of its supervisor's: tells apart what has the same name */
     uint64_t owner_key;
     sr_supervisor *supervisor;
     sr_service *next;

@@ -62,6 +62,21 @@ static void take_out(sr_service *service, uint32_t slot) {
 /* ---- answers ----------------------------------------------------------------------------------
  */
 
+static void count_answer(sr_service *service, const struct sri_call *call,
+                         const sr_answer *answer) {
+    const struct sri_service_call *detail = detail_of(service, call);
+    struct sri_service_method *method = &service->methods[call->method];
+    method->bytes_sent += detail->data_bytes;
+    if (answer->source != SR_ANSWER_METHOD) {
+        service->stats.failures++;
+        method->failures++;
+        return;
+    }
+    service->stats.answers++;
+    method->bytes_received += answer->data_bytes;
+    sri_histogram_add(&method->times, sri_service_now(service) - detail->made_ns);
+}
+
 /* The one answer of a call, whose record is free before anybody is told. */
 static void answer_call(sr_service *service, struct sri_call *call, sr_answer *answer) {
     struct sri_service_call *detail = detail_of(service, call);
@@ -70,12 +85,11 @@ static void answer_call(sr_service *service, struct sri_call *call, sr_answer *a
     answer->call.bits = call->handle;
     answer->tag = call->tag;
     answer->method = call->method;
+    count_answer(service, call, answer);
     take_out(service, slot_of(service, call));
     sri_release(detail->data);
     *detail = (struct sri_service_call){.prev = SRI_SERVICE_NO_CALL, .next = SRI_SERVICE_NO_CALL};
     sri_call_release(&service->calls, call);
-    service->stats.answers += answer->source == SR_ANSWER_METHOD;
-    service->stats.failures += answer->source != SR_ANSWER_METHOD;
     if (on_answer != NULL) {
         sri_ring_count_callback(service->supervisor->client.ring);
         on_answer(service, answer, ctx);
@@ -411,6 +425,7 @@ static int call(sr_service *service, const sr_service_request *request, sr_call 
     *detail = (struct sri_service_call){
         .on_answer = request->on_answer,
         .data_bytes = request->data_bytes,
+        .made_ns = sri_service_now(service),
     };
     record->tag = request->tag;
     record->ctx = request->ctx;
@@ -426,7 +441,7 @@ static int call(sr_service *service, const sr_service_request *request, sr_call 
     }
     if (request->deadline_ns != 0) {
         sri_call_set_deadline(&service->calls, record,
-                              sri_clock_after(sri_service_now(service), request->deadline_ns));
+                              sri_clock_after(detail->made_ns, request->deadline_ns));
     }
     service->stats.calls++;
     sri_supervisor_want_turn(service->supervisor);

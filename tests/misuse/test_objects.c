@@ -488,6 +488,15 @@ static long call_service_workers(void *object) {
     return sr_service_workers(object, NULL, 0);
 }
 
+static long call_method_stats(void *object) {
+    sr_method_stats stats = SR_METHOD_STATS_INIT;
+    return sr_service_get_method_stats(object, 0, &stats);
+}
+
+static long call_supervisor_metrics(void *object) {
+    return (long)sr_supervisor_metrics(object, NULL, 0);
+}
+
 static long call_service_sandbox(void *object) {
     sr_sandbox_report report = SR_SANDBOX_REPORT_INIT;
     return sr_service_sandbox(object, 1, &report);
@@ -568,6 +577,8 @@ static const struct {
     {"sr_service_get_stats", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_get_stats},
     {"sr_service_workers", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_workers},
     {"sr_service_sandbox", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_sandbox},
+    {"sr_service_get_method_stats", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_method_stats},
+    {"sr_supervisor_metrics", SUPERVISOR, SR_E_OBJECT, SR_E_OBJECT, call_supervisor_metrics},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -861,6 +872,14 @@ static int null_service_workers(void) {
     return sr_service_workers(service, NULL, 1);
 }
 
+static int null_method_stats(void) {
+    return sr_service_get_method_stats(service, 0, NULL);
+}
+
+static int null_supervisor_metrics(void) {
+    return (int)sr_supervisor_metrics(supervisor, NULL, 1);
+}
+
 static int null_service_sandbox(void) {
     return sr_service_sandbox(service, 1, NULL);
 }
@@ -917,6 +936,8 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_service_get_stats", -EINVAL, null_service_get_stats},
         {"sr_service_workers", -EINVAL, null_service_workers},
         {"sr_service_sandbox", -EINVAL, null_service_sandbox},
+        {"sr_service_get_method_stats", -EINVAL, null_method_stats},
+        {"sr_supervisor_metrics", -EINVAL, null_supervisor_metrics},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
         if (strncmp(nulls[i].function, "sr_service", 10) == 0 && service == NULL) {
