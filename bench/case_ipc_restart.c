@@ -17,6 +17,18 @@
 /* Long enough on any machine: the service is lost. */
 #define PATIENCE_NS 60000000000u
 
+/* A sanitizer needs more of the system than a sandbox leaves. */
+#if defined(__SANITIZE_ADDRESS__)
+#define STRICT "none"
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define STRICT "none"
+#endif
+#endif
+#ifndef STRICT
+#define STRICT "strict"
+#endif
+
 struct side {
     sr_ring *ring;
     sr_supervisor *supervisor;
@@ -39,6 +51,16 @@ static void on_state(sr_service *service, enum sr_service_change change, uint32_
     (void)version;
     self->is_ready = self->is_ready || change == SR_SERVICE_READY;
     self->code = code;
+}
+
+/* A worker that never was ready will not be the next time. */
+static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, void *ctx) {
+    struct side *self = ctx;
+
+    (void)service;
+    if (!self->is_ready) {
+        self->code = exit->code < 0 ? exit->code : SR_E_PEER_DIED;
+    }
 }
 
 static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
@@ -112,6 +134,7 @@ static int open_service(struct side *self, uint32_t spares, const char *sandbox)
     options.restarts_window_ns = 0; /* it crashes on request: never too often */
     options.backoff_first_ns = 0;
     options.on_state = on_state;
+    options.on_exit = on_exit_of_worker;
     options.ctx = self;
     code = sr_ring_create(NULL, &self->ring);
     if (code == 0) {
@@ -122,6 +145,7 @@ static int open_service(struct side *self, uint32_t spares, const char *sandbox)
     }
     while (code >= 0 && !self->is_ready) {
         code = wait_once(self);
+        code = code >= 0 && self->code < 0 ? self->code : code;
     }
     if (code >= 0) {
         code = sr_service_method(self->service, "echo", &self->echo);
@@ -155,14 +179,14 @@ static int side_open_warm(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(1, "strict", out_side);
+    return open_with(1, STRICT, out_side);
 }
 
 static int side_open_cold(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(0, "strict", out_side);
+    return open_with(0, STRICT, out_side);
 }
 
 static int side_open_free_warm(const struct bench_setup *setup, void **out_side,
