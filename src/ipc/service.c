@@ -119,10 +119,10 @@ static int take_workers(sr_service *service) {
     return 0;
 }
 
-/* Of the options, else that of the program, as far as there is room. */
+/* Of the options, else that of the program, which is an absolute path, as far as there is room. */
 static void take_name(sr_service *service, const sr_service_options *options) {
-    const char *slash = strrchr(options->program, '/');
-    const char *name = options->name != NULL ? options->name : slash + 1;
+    const char *path = service->recipe.arguments[0];
+    const char *name = options->name != NULL ? options->name : strrchr(path, '/') + 1;
     uint32_t length = 0;
     for (; name[length] != '\0' && length < SR_SERVICE_NAME_MAX; length++) {
         const bool is_printable = name[length] >= ' ' && name[length] <= '~';
@@ -157,6 +157,9 @@ static int take_all(sr_service *service) {
         .backoff_max_ns = options->backoff_max_ns,
     };
     int code = sri_recipe_init(&service->recipe, 1, options);
+    if (code == 0) {
+        take_name(service, options);
+    }
     code = code < 0 ? code : sri_restart_init(&service->restart, &rules);
     code = code < 0 ? code : take_workers(service);
     code = code < 0 ? code : take_names(service);
@@ -218,7 +221,6 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
         service->options.payload_max_bytes = (uint32_t)given.arena_bytes;
     }
     service->worker_count = seats;
-    take_name(service, &given);
     service->number = ++supervisor->service_last;
     service->version_serving = service->version_last = 1;
     service->state = SR_SERVICE_STARTING;
