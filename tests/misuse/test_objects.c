@@ -940,7 +940,9 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_supervisor_metrics", -EINVAL, null_supervisor_metrics},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
-        if (strncmp(nulls[i].function, "sr_service", 10) == 0 && service == NULL) {
+        const bool is_of_service = strncmp(nulls[i].function, "sr_service", 10) == 0 ||
+                                   strcmp(nulls[i].function, "sr_supervisor_metrics") == 0;
+        if (is_of_service && service == NULL) {
             continue; /* the object is looked at first */
         }
         const struct snapshot before = snapshot_take();
