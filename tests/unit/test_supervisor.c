@@ -762,14 +762,21 @@ Test(supervisor, a_worker_that_stays_is_killed) {
 }
 
 Test(supervisor, closing_before_a_worker_has_started) {
-    const sr_service_options options = serving(NULL);
+    /* Its hello may be there when its start is told, if it says one. */
+    const char *const arguments[] = {"1", "silent", NULL};
+    sr_service_options options = serving(NULL);
     supervisor_begin(4);
     service_begin(&options);
     assert_ok(sr_service_close(&host.service));
+    cr_assert_eq(host.exit_count, 0);
+    options = serving(arguments);
+    options.stop_timeout_ns = 50 * MS;
     service_begin(&options);
     UNTIL(stats_of().starts == 1);
     host_end();
     cr_assert_eq(host.changes[SR_SERVICE_READY], 0);
+    cr_assert_eq(host.exit_count, 1);
+    cr_assert_eq(host.exits[0].cause, SR_WORKER_ASKED);
 }
 
 Test(supervisor, a_supervisor_with_services_and_a_ring_with_a_supervisor_stay) {
