@@ -5,7 +5,7 @@
 #include "sys/clock.h"
 #include "sys/cpus.h"
 #include "sys/memory.h"
-#include "sys/wire.h"
+#include "sys/packet.h"
 
 #include <errno.h>
 
@@ -365,8 +365,8 @@ static int say_open(sr_channel *channel, int socket, uint32_t epoch) {
     const bool has_opening = channel->lane != NULL || channel->policy != NULL;
     first.frame.size_bytes = has_opening ? sizeof first.opening : 0;
     const size_t size = sizeof first.frame + first.frame.size_bytes;
-    const int code = sri_wire_write_fds(socket, &first, size, fds,
-                                        channel->lane != NULL ? SRI_LANE_FD_COUNT : 0);
+    const int code =
+        sri_packet_send(socket, &first, size, fds, channel->lane != NULL ? SRI_LANE_FD_COUNT : 0);
     if (channel->lane != NULL) {
         sri_lane_host_fds_sent(channel->lane);
     }

@@ -54,7 +54,10 @@ int sri_packet_send(int fd, const void *bytes, size_t size_bytes, const int *fds
     do {
         sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    return sent >= 0 ? 0 : -errno;
+    if (sent < 0) {
+        return -errno;
+    }
+    return (size_t)sent == size_bytes ? 0 : -EAGAIN;
 }
 
 static void take_control(struct msghdr *message, struct sri_packet *packet) {
@@ -82,7 +85,8 @@ static bool is_hung_up(int fd) {
     return poll(&socket, 1, 0) > 0 && (socket.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-int sri_packet_receive(int fd, void *bytes, size_t room_bytes, struct sri_packet *out_packet) {
+static int receive(int fd, void *bytes, size_t room_bytes, int flags,
+                   struct sri_packet *out_packet) {
     _Alignas(struct cmsghdr) unsigned char control[CONTROL_BYTES];
     struct iovec slice = {.iov_base = bytes, .iov_len = room_bytes};
     struct msghdr message = {.msg_iov = &slice,
@@ -92,7 +96,7 @@ int sri_packet_receive(int fd, void *bytes, size_t room_bytes, struct sri_packet
     ssize_t got = 0;
     memset(out_packet, 0, sizeof *out_packet);
     do {
-        got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        got = recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC);
     } while (got < 0 && errno == EINTR);
     if (got < 0) {
         /* Reset: closed at the other end with messages of ours unread. */
@@ -103,6 +107,14 @@ int sri_packet_receive(int fd, void *bytes, size_t room_bytes, struct sri_packet
     out_packet->is_cut = (message.msg_flags & MSG_TRUNC) != 0;
     out_packet->has_lost_fds = (message.msg_flags & MSG_CTRUNC) != 0;
     return got > 0 || out_packet->fd_count > 0 || !is_hung_up(fd) ? 1 : 0;
+}
+
+int sri_packet_receive(int fd, void *bytes, size_t room_bytes, struct sri_packet *out_packet) {
+    return receive(fd, bytes, room_bytes, MSG_DONTWAIT, out_packet);
+}
+
+int sri_packet_await(int fd, void *bytes, size_t room_bytes, struct sri_packet *out_packet) {
+    return receive(fd, bytes, room_bytes, 0, out_packet);
 }
 
 void sri_packet_drop(struct sri_packet *packet) {

@@ -13,16 +13,6 @@ int sri_stream_pair(int out_fds[2]);
  * the stream, or a negative errno. */
 int64_t sri_wire_read(int fd, void *bytes, size_t size_bytes);
 
-/* The same with descriptors that came beside the bytes: up to @fd_room of them, close-on-exec and
- * the caller's, in @out_fds; *out_fd_count says how many. More are closed. */
-int64_t sri_wire_read_fds(int fd, void *bytes, size_t size_bytes, int *out_fds, uint32_t fd_room,
-                          uint32_t *out_fd_count);
-
-/* Writes @size_bytes at once, or nothing, with descriptors (borrowed) beside them: for the first
- * bytes on a socket, which has room. Never waits. 0, -EAGAIN, or another negative errno. */
-int sri_wire_write_fds(int fd, const void *bytes, size_t size_bytes, const int *fds,
-                       uint32_t fd_count);
-
 /* Writes all. Returns 0 or a negative errno; a peer that is gone raises no SIGPIPE. */
 int sri_wire_write(int fd, const void *bytes, size_t size_bytes);
 

@@ -7,7 +7,6 @@
  * and ipc/hello.h are what both sides agree on.
  */
 #include "ipc/hello.h"
-#include "sys/packet.h"
 #include "worker/sandbox.h"
 #include "worker/served.h"
 
@@ -117,21 +116,6 @@ static int append_hello(sr_served *served) {
     return sri_served_append(served, &frame, names);
 }
 
-/* The lane that the host asks for, and what came with it for it. */
-static int open_lane(sr_served *served, const struct sri_lane_shape *shape, int *fds,
-                     uint32_t fd_count) {
-    if (shape->isolation == 0 && fd_count == 0) {
-        return 0;
-    }
-    if (shape->isolation == 0 || fd_count != SRI_LANE_FD_COUNT) {
-        for (uint32_t i = 0; i < fd_count; i++) {
-            sri_fd_drop(&fds[i]);
-        }
-        return SR_E_PROTOCOL;
-    }
-    return sri_served_lane_open(served, shape, fds);
-}
-
 /* Reads what belongs to the first frame. Without an opening, it says nothing. Returns 1, 0 or a
  * code. */
 static int read_opening(sr_served *served, const struct sri_frame *open,
@@ -151,29 +135,34 @@ static int read_opening(sr_served *served, const struct sri_frame *open,
     return has_policy && !sri_sandbox_policy_is_valid(&out_opening->policy) ? SR_E_PROTOCOL : 1;
 }
 
-/* What the host says first: the epoch, how much it takes, sandbox and lane. Returns 1, 0 or a code.
- */
-static int open_channel(sr_served *served, struct sri_opening *out_opening) {
-    struct sri_frame open;
-    int fds[SRI_LANE_FD_COUNT];
-    uint32_t fd_count = 0;
-    int code = sri_served_read_first(served, &open, sizeof open, fds, SRI_LANE_FD_COUNT, &fd_count);
-    if (code > 0) {
-        const int checked = sri_frame_check(&open, &served->limits);
-        code = checked < 0 ? checked : read_opening(served, &open, out_opening);
-    }
+/* Takes what the first frame says: the epoch, how much the host takes, sandbox and lane. Returns 1,
+ * 0 or a code. */
+static int take_opening(sr_served *served, const struct sri_frame *open, struct sri_packet *packet,
+                        struct sri_opening *out_opening) {
+    int code = sri_frame_check(open, &served->limits);
+    code = code < 0 ? code : read_opening(served, open, out_opening);
     if (code <= 0) {
-        for (uint32_t i = 0; i < fd_count; i++) {
-            sri_fd_drop(&fds[i]);
-        }
         return code;
     }
-    served->limits.epoch = open.epoch;
+    served->limits.epoch = open->epoch;
     served->limits.first = false;
-    served->limits.size_max_bytes = (uint32_t)open.result;
-    served->answer_max_bytes = (uint32_t)open.result;
-    code = open_lane(served, &out_opening->lane, fds, fd_count);
+    served->limits.size_max_bytes = (uint32_t)open->result;
+    served->answer_max_bytes = (uint32_t)open->result;
+    const bool has_lane = out_opening->lane.isolation != 0;
+    if (packet->fd_count != (has_lane ? SRI_LANE_FD_COUNT : 0)) {
+        return SR_E_PROTOCOL;
+    }
+    code = has_lane ? sri_served_lane_open(served, &out_opening->lane, packet) : 0;
     return code < 0 ? code : 1;
+}
+
+static int open_channel(sr_served *served, struct sri_opening *out_opening) {
+    struct sri_frame open;
+    struct sri_packet packet;
+    int code = sri_served_read_first(served, &open, sizeof open, &packet);
+    code = code <= 0 ? code : take_opening(served, &open, &packet, out_opening);
+    sri_packet_drop(&packet);
+    return code;
 }
 
 static int tell_report(sr_served *served, const struct sri_sandbox_report *report) {

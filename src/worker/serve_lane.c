@@ -7,7 +7,6 @@
 #include "worker/served.h"
 
 #include "sys/cpus.h"
-#include "sys/packet.h"
 #include "sys/shared.h"
 #include "sys/wire.h"
 #include <safering/ipc.h>
@@ -45,15 +44,24 @@ static int map_halves(struct sri_served_lane *own, const struct sri_lane_shape *
                                      &own->own_half);
 }
 
-static int open_lane(sr_served *served, struct sri_served_lane *own,
-                     const struct sri_lane_shape *shape, const int *fds) {
+int sri_served_lane_open(sr_served *served, const struct sri_lane_shape *shape,
+                         struct sri_packet *packet) {
     const bool is_known =
         shape->isolation == SR_ISOLATION_HYBRID || shape->isolation == SR_ISOLATION_SHARED;
     if (!is_known || sri_lane_shape_check(shape) < 0) {
         return SR_E_PROTOCOL;
     }
+    struct sri_served_lane *own = calloc(1, sizeof *own);
+    if (own == NULL) {
+        return -ENOMEM;
+    }
+    served->lane = own;
+    own->host_half.fd = own->own_half.fd = -1;
+    own->socket = served->fd;
+    own->doorbell = packet->fds[SRI_LANE_FD_DOORBELL];
+    packet->fd_count = SRI_LANE_FD_DOORBELL; /* the last: who has the packet drops the others */
     own->ends = calloc(sri_lane_ends(shape), sizeof *own->ends);
-    const int code = own->ends == NULL ? -ENOMEM : map_halves(own, shape, fds);
+    const int code = own->ends == NULL ? -ENOMEM : map_halves(own, shape, packet->fds);
     if (code < 0) {
         return code;
     }
@@ -69,25 +77,6 @@ static int open_lane(sr_served *served, struct sri_served_lane *own,
     };
     sri_spin_init(&own->spin);
     return sri_lane_init(&own->lane, &config);
-}
-
-int sri_served_lane_open(sr_served *served, const struct sri_lane_shape *shape, const int *fds) {
-    int halves[] = {fds[SRI_LANE_FD_HOST], fds[SRI_LANE_FD_WORKER]};
-    int doorbell = fds[SRI_LANE_FD_DOORBELL];
-    struct sri_served_lane *own = calloc(1, sizeof *own);
-    int code = -ENOMEM;
-    if (own != NULL) {
-        own->host_half.fd = own->own_half.fd = -1;
-        own->doorbell = doorbell;
-        own->socket = served->fd;
-        doorbell = -1;
-        served->lane = own;
-        code = open_lane(served, own, shape, fds);
-    }
-    sri_fd_drop(&halves[0]); /* mapped or not */
-    sri_fd_drop(&halves[1]);
-    sri_fd_drop(&doorbell);
-    return code;
 }
 
 void sri_served_lane_close(sr_served *served) {

@@ -98,14 +98,11 @@ int sri_served_socket_event(sr_served *served, const struct sri_frame *frame, co
 /* ---- in --------------------------------------------------------------------------------------
  */
 
-int sri_served_read_first(sr_served *served, void *bytes, size_t count, int *out_fds,
-                          uint32_t fd_room, uint32_t *out_fd_count) {
-    const int64_t got = sri_wire_read_fds(served->fd, bytes, count, out_fds, fd_room, out_fd_count);
-    if (got <= 0) {
-        return got == -ECONNRESET ? 0 : (int)got;
-    }
-    const size_t done = (size_t)got;
-    return done == count ? 1 : sri_served_read(served, (uint8_t *)bytes + done, count - done);
+int sri_served_read_first(sr_served *served, void *bytes, size_t count,
+                          struct sri_packet *out_packet) {
+    const int got = sri_packet_await(served->fd, bytes, count, out_packet);
+    const size_t done = out_packet->size_bytes;
+    return got <= 0 ? got : sri_served_read(served, (uint8_t *)bytes + done, count - done);
 }
 
 /* Waits for more bytes, behind those that have not been used. Returns 1, 0 at the end, or a code.

@@ -8,6 +8,7 @@
 
 #include "ipc/frame.h"
 #include "ipc/opening.h"
+#include "sys/packet.h"
 #include <safering/worker.h>
 
 struct sri_served_lane;
@@ -43,9 +44,10 @@ int64_t sri_served_run(sr_served *served, const struct sri_frame *frame, const u
 int sri_served_socket_init(sr_served *served);
 void sri_served_socket_deinit(sr_served *served);
 
-/* The first bytes, and what came beside them. Returns 1, 0 at the end of the stream, or a code. */
-int sri_served_read_first(sr_served *served, void *bytes, size_t count, int *out_fds,
-                          uint32_t fd_room, uint32_t *out_fd_count);
+/* The first bytes, and in @out_packet the descriptors that came beside them. Returns 1, 0 at the
+ * end of the stream, or a code. */
+int sri_served_read_first(sr_served *served, void *bytes, size_t count,
+                          struct sri_packet *out_packet);
 /* Takes exactly @count bytes, however they come. Returns 1, 0 at the end of the stream, or a code.
  */
 int sri_served_read(sr_served *served, void *bytes, size_t count);
@@ -62,9 +64,10 @@ int sri_served_socket_event(sr_served *served, const struct sri_frame *frame, co
 /* ---- serve_lane.c -----------------------------------------------------------------------------
  */
 
-/* Maps what came with the first frame: SRI_LANE_FD_COUNT descriptors, which it takes. 0,
- * SR_E_PROTOCOL, -ENOMEM, or a code of the kernel. */
-int sri_served_lane_open(sr_served *served, const struct sri_lane_shape *shape, const int *fds);
+/* Maps what came with the first frame, and takes the doorbell out of it. 0, SR_E_PROTOCOL, -ENOMEM,
+ * or a code of the kernel. */
+int sri_served_lane_open(sr_served *served, const struct sri_lane_shape *shape,
+                         struct sri_packet *packet);
 void sri_served_lane_close(sr_served *served);
 int sri_served_lane_loop(sr_served *served);
 int sri_served_lane_reply(sr_served *served, const void *data, size_t count);

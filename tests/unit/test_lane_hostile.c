@@ -9,7 +9,7 @@
 #include "support/baseline.h"
 #include "support/scale.h"
 #include "sys/doorbell.h"
-#include "sys/wire.h"
+#include "sys/packet.h"
 #include "unit/fixture.h"
 
 #include <fcntl.h>
@@ -108,11 +108,11 @@ static void receive_opening(struct scene *scene, uint32_t *out_epoch) {
         struct sri_frame frame;
         struct sri_opening opening;
     } first;
-    uint32_t fd_count = 0;
-    cr_assert_eq(sri_wire_read_fds(scene->peer, &first, sizeof first, scene->fds, SRI_LANE_FD_COUNT,
-                                   &fd_count),
-                 (int64_t)sizeof first);
-    cr_assert_eq(fd_count, SRI_LANE_FD_COUNT);
+    struct sri_packet packet;
+    cr_assert_eq(sri_packet_await(scene->peer, &first, sizeof first, &packet), 1);
+    cr_assert_eq(packet.size_bytes, sizeof first);
+    cr_assert_eq(packet.fd_count, SRI_LANE_FD_COUNT);
+    memcpy(scene->fds, packet.fds, sizeof scene->fds);
     cr_assert_eq(first.frame.size_bytes, sizeof first.opening);
     cr_assert_eq(first.frame.result, ARENA, "no payload is longer than the arena");
     scene->opening = first.opening;
