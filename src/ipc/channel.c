@@ -2,7 +2,6 @@
 #include "ipc/channel.h"
 
 #include "ipc/opening.h"
-#include "sys/clock.h"
 #include "sys/cpus.h"
 #include "sys/memory.h"
 #include "sys/packet.h"
@@ -446,20 +445,8 @@ int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *option
     return 0;
 }
 
-/* Drives the ring until the poll of the doorbell has ended. */
-static bool drain_lane(struct sri_lane_host *lane, uint64_t drain_ns) {
-    const struct sri_backend *backend = lane->ring->queue.backend;
-    const uint64_t end_ns = sri_clock_after(backend->now_ns(), drain_ns);
-    while (!sri_lane_host_drain(lane)) {
-        const uint64_t now_ns = backend->now_ns();
-        if (now_ns >= end_ns) {
-            return false;
-        }
-        if (sri_ring_wait_aside(lane->ring, end_ns - now_ns) < 0) {
-            backend->pause(1000000);
-        }
-    }
-    return true;
+static bool doorbell_is_unwatched(void *ctx) {
+    return sri_lane_host_drain(ctx);
 }
 
 static int close_channel(sr_channel *channel, uint64_t drain_ns) {
@@ -471,10 +458,10 @@ static int close_channel(sr_channel *channel, uint64_t drain_ns) {
     fail_all(channel, -ECANCELED);
     ring->in_callback = nested;
     channel->client.deadline_ns = SR_FOREVER; /* of none any more: the drain below sleeps */
-    if (channel->lane != NULL && !drain_lane(channel->lane, drain_ns)) {
-        return SR_E_IN_FLIGHT;
-    }
-    const int code = sri_link_close(&channel->link, drain_ns);
+    int code = channel->lane != NULL
+                   ? sri_ring_wait_until(ring, doorbell_is_unwatched, channel->lane, drain_ns)
+                   : 0;
+    code = code < 0 ? code : sri_link_close(&channel->link, drain_ns);
     if (code == 0) {
         sri_ring_remove_client(&channel->client);
         free_memory(channel, true);

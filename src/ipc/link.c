@@ -7,9 +7,6 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-/* How long to rest when the kernel refuses to be entered. */
-#define REFUSED_PAUSE_NS 1000000u
-
 /* A frame with its payload that had no room in a buffer. */
 struct sri_parcel {
     struct sri_parcel *next;
@@ -391,28 +388,16 @@ static void ask_to_end(struct sri_link *link, sr_op op) {
     }
 }
 
-/* Drives the ring until nothing of the link is in flight. */
-static int drain(struct sri_link *link, uint64_t drain_ns) {
-    const struct sri_backend *backend = link->ring->queue.backend;
-    const uint64_t start_ns = backend->now_ns();
-    uint64_t passed_ns = 0;
-    while (is_set(link->send_op) || is_set(link->receive_op)) {
-        if (passed_ns >= drain_ns) {
-            return SR_E_IN_FLIGHT;
-        }
-        if (sri_ring_wait_aside(link->ring, drain_ns - passed_ns) < 0) {
-            backend->pause(REFUSED_PAUSE_NS);
-        }
-        passed_ns = backend->now_ns() - start_ns;
-    }
-    return 0;
+static bool nothing_is_in_flight(void *ctx) {
+    const struct sri_link *link = ctx;
+    return !is_set(link->send_op) && !is_set(link->receive_op);
 }
 
 int sri_link_close(struct sri_link *link, uint64_t drain_ns) {
     sri_link_end(link, -ECANCELED);
     ask_to_end(link, link->send_op);
     ask_to_end(link, link->receive_op);
-    int code = drain(link, drain_ns);
+    int code = sri_ring_wait_until(link->ring, nothing_is_in_flight, link, drain_ns);
     if (code < 0) {
         return code;
     }

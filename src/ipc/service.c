@@ -245,13 +245,16 @@ int sr_service_open(sr_supervisor *supervisor, const sr_service_options *options
 /* ---- close ------------------------------------------------------------------------------------
  */
 
-static bool has_workers(const sr_service *service) {
+/* And if not, has each of them looked at in the next turn. */
+static bool all_seats_are_free(void *ctx) {
+    sr_service *service = ctx;
     for (uint32_t i = 0; i < service->worker_count; i++) {
         if (service->workers[i].seat != SRI_SEAT_FREE) {
-            return true;
+            sri_service_change(service);
+            return false;
         }
     }
-    return false;
+    return true;
 }
 
 static void leave_supervisor(sr_service *service) {
@@ -282,17 +285,11 @@ static void stop_all(sr_service *service) {
 static int close_service(sr_service *service) {
     sr_ring *ring = service->supervisor->client.ring;
     stop_all(service);
-    const uint64_t end_ns = sri_clock_after(
-        sri_service_now(service), sri_clock_after(service->options.stop_timeout_ns, KILL_NS));
-    while (has_workers(service)) {
-        const uint64_t now_ns = sri_service_now(service);
-        if (now_ns >= end_ns) {
-            return SR_E_IN_FLIGHT;
-        }
-        sri_service_change(service);
-        if (sri_ring_wait_aside(ring, end_ns - now_ns) < 0) {
-            ring->queue.backend->pause(1000000);
-        }
+    const int code =
+        sri_ring_wait_until(ring, all_seats_are_free, service,
+                            sri_clock_after(service->options.stop_timeout_ns, KILL_NS));
+    if (code < 0) {
+        return code;
     }
     leave_supervisor(service);
     free_memory(service);

@@ -43,4 +43,8 @@ static inline void sri_ring_count_callback(sr_ring *ring) {
  * messages stay in the inbox. Returns 0, -ENOMEM, or as sr_ring_wait(). */
 int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns);
 
+/* Waits so until @holds(@ctx), which is asked before each wait and may push things on. Goes on when
+ * a wait fails: what is in flight must end. Returns 0, or SR_E_IN_FLIGHT after @timeout_ns. */
+int sri_ring_wait_until(sr_ring *ring, bool (*holds)(void *ctx), void *ctx, uint64_t timeout_ns);
+
 #endif

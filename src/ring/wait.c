@@ -12,6 +12,9 @@
 /* Enters without progress, after EAGAIN and the like, before the caller is told. */
 #define FRUITLESS_ENTERS_MAX 2u
 
+/* How long to rest when the kernel refuses to be entered and the wait must go on. */
+#define REFUSED_PAUSE_NS 1000000u
+
 struct waiter {
     uint32_t count_min;
     uint64_t end_ns; /* SR_FOREVER: no limit */
@@ -243,6 +246,21 @@ int sri_ring_wait_aside(sr_ring *ring, uint64_t timeout_ns) {
         sri_ring_prepare_event(ring);
     }
     return code;
+}
+
+int sri_ring_wait_until(sr_ring *ring, bool (*holds)(void *ctx), void *ctx, uint64_t timeout_ns) {
+    const struct sri_backend *backend = ring->queue.backend;
+    const uint64_t end_ns = sri_clock_after(backend->now_ns(), timeout_ns);
+    while (!holds(ctx)) {
+        const uint64_t now_ns = backend->now_ns();
+        if (now_ns >= end_ns) {
+            return SR_E_IN_FLIGHT;
+        }
+        if (sri_ring_wait_aside(ring, end_ns - now_ns) < 0) {
+            backend->pause(REFUSED_PAUSE_NS);
+        }
+    }
+    return 0;
 }
 
 int sr_ring_wait(sr_ring *ring, uint32_t count_min, uint64_t timeout_ns,
