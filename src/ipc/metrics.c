@@ -154,25 +154,30 @@ static void put_method(struct text *text, const char *name, const char *suffix,
     put_label(text, "method", method->name);
 }
 
-typedef void put_method_fn(struct text *text, const char *name, const sr_service *service,
-                           const struct sri_service_method *method);
+struct method_family {
+    const char *name;
+    const char *help;
+    size_t offset; /* of a counter in struct sri_service_method; TIMES: its histogram */
+};
 
-static void put_failures(struct text *text, const char *name, const sr_service *service,
-                         const struct sri_service_method *method) {
-    put_method(text, name, "", service, method);
-    put(text, "} %llu\n", (unsigned long long)method->failures);
-}
+#define TIMES SIZE_MAX
 
-static void put_bytes_sent(struct text *text, const char *name, const sr_service *service,
-                           const struct sri_service_method *method) {
-    put_method(text, name, "", service, method);
-    put(text, "} %llu\n", (unsigned long long)method->bytes_sent);
-}
+static const struct method_family method_families[] = {
+    {"method_failures_total", "Calls of the method that the service answered itself.",
+     offsetof(struct sri_service_method, failures)},
+    {"method_bytes_sent_total", "Payloads of calls.",
+     offsetof(struct sri_service_method, bytes_sent)},
+    {"method_bytes_received_total", "Payloads of answers.",
+     offsetof(struct sri_service_method, bytes_received)},
+    {"method_seconds", "From a call to its answer, waiting for a worker included.", TIMES},
+};
 
-static void put_bytes_received(struct text *text, const char *name, const sr_service *service,
-                               const struct sri_service_method *method) {
-    put_method(text, name, "", service, method);
-    put(text, "} %llu\n", (unsigned long long)method->bytes_received);
+static void put_count(struct text *text, const struct method_family *family,
+                      const sr_service *service, const struct sri_service_method *method) {
+    uint64_t count = 0;
+    memcpy(&count, (const char *)method + family->offset, sizeof count);
+    put_method(text, family->name, "", service, method);
+    put(text, "} %llu\n", (unsigned long long)count);
 }
 
 static void put_times(struct text *text, const char *name, const sr_service *service,
@@ -196,13 +201,17 @@ static void put_times(struct text *text, const char *name, const sr_service *ser
     put(text, "} %llu\n", (unsigned long long)times->count);
 }
 
-static void put_methods(struct text *text, const sr_supervisor *supervisor, const char *name,
-                        const char *type, const char *help, put_method_fn *put_one) {
-    put_head(text, name, type, help);
+static void put_methods(struct text *text, const sr_supervisor *supervisor,
+                        const struct method_family *family) {
+    put_head(text, family->name, family->offset == TIMES ? "histogram" : "counter", family->help);
     for (const sr_service *service = supervisor->services; service != NULL;
          service = service->next) {
         for (uint32_t i = 0; i < service->method_count; i++) {
-            put_one(text, name, service, &service->methods[i]);
+            if (family->offset == TIMES) {
+                put_times(text, family->name, service, &service->methods[i]);
+            } else {
+                put_count(text, family, service, &service->methods[i]);
+            }
         }
     }
 }
@@ -222,13 +231,8 @@ int64_t sr_supervisor_metrics(sr_supervisor *supervisor, char *text, size_t room
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         put_family(&out, supervisor, &families[i]);
     }
-    put_methods(&out, supervisor, "method_failures_total", "counter",
-                "Calls of the method that the service answered itself.", put_failures);
-    put_methods(&out, supervisor, "method_bytes_sent_total", "counter", "Payloads of calls.",
-                put_bytes_sent);
-    put_methods(&out, supervisor, "method_bytes_received_total", "counter", "Payloads of answers.",
-                put_bytes_received);
-    put_methods(&out, supervisor, "method_seconds", "histogram",
-                "From a call to its answer, waiting for a worker included.", put_times);
+    for (size_t i = 0; i < sizeof method_families / sizeof method_families[0]; i++) {
+        put_methods(&out, supervisor, &method_families[i]);
+    }
     return (int64_t)out.length;
 }

@@ -229,21 +229,28 @@ static int read_number(const char *text, size_t length, bool is_size, uint64_t m
     return 0;
 }
 
-static const struct {
+struct limit_word {
     const char *prefix;
-    bool is_size;
-} limit_words[] = {{"memory=", true},
-                   {"file=", true},
-                   {"cpu=", false},
-                   {"descriptors=", false},
-                   {"processes=", false}};
+    bool is_size;  /* of 64 bits; else a number of 32 */
+    size_t offset; /* in the policy */
+};
 
-static void set_limit(struct sri_sandbox_policy *policy, size_t which, uint64_t value) {
-    uint32_t *const small[] = {&policy->cpu_s, &policy->files_max, &policy->processes_max};
-    if (limit_words[which].is_size) {
-        *(which == 0 ? &policy->memory_bytes : &policy->file_bytes) = value;
+static const struct limit_word limit_words[] = {
+    {"memory=", true, offsetof(struct sri_sandbox_policy, memory_bytes)},
+    {"file=", true, offsetof(struct sri_sandbox_policy, file_bytes)},
+    {"cpu=", false, offsetof(struct sri_sandbox_policy, cpu_s)},
+    {"descriptors=", false, offsetof(struct sri_sandbox_policy, files_max)},
+    {"processes=", false, offsetof(struct sri_sandbox_policy, processes_max)},
+};
+
+static void set_limit(struct sri_sandbox_policy *policy, const struct limit_word *word,
+                      uint64_t value) {
+    uint8_t *field = (uint8_t *)policy + word->offset;
+    const uint32_t small = (uint32_t)value;
+    if (word->is_size) {
+        memcpy(field, &value, sizeof value);
     } else {
-        *small[which - 2] = (uint32_t)value;
+        memcpy(field, &small, sizeof small);
     }
 }
 
@@ -259,7 +266,7 @@ static int take_limit(struct sri_sandbox_policy *policy, const char *word, size_
         const int code =
             read_number(text, (size_t)(word + length - text), limit_words[i].is_size, max, &value);
         if (code == 0) {
-            set_limit(policy, i, value);
+            set_limit(policy, &limit_words[i], value);
         }
         return code;
     }
