@@ -178,6 +178,10 @@ int sri_lane_append(struct sri_lane *lane, const void *bytes, size_t count) {
     return code;
 }
 
+const uint8_t *sri_lane_payload(const struct sri_lane *lane) {
+    return lane->out + offset_of(lane, lane->payload_at);
+}
+
 void sri_lane_drop(struct sri_lane *lane) {
     lane->payload_bytes = 0;
 }

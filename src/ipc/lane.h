@@ -113,6 +113,8 @@ int sri_lane_send(struct sri_lane *lane, const struct sri_frame *frame);
 int sri_lane_send_short(struct sri_lane *lane, const struct sri_frame *frame, const void *bytes);
 /* 0 if beside one more frame there is room for @count others; else as when there is none. */
 int sri_lane_keep(struct sri_lane *lane, uint32_t count);
+/* Where the payload that is being made lies, lane->payload_bytes of it; until more is appended. */
+const uint8_t *sri_lane_payload(const struct sri_lane *lane);
 /* Forgets the payload that is being made. */
 void sri_lane_drop(struct sri_lane *lane);
 

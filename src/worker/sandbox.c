@@ -87,7 +87,9 @@ int sri_sandbox_enter(const struct sri_sandbox_policy *policy, enum sri_sandbox_
     }
     const int code = renew_no_new_privileges(policy, step);
     if (code != 0) {
-        sri_sandbox_refuse(report, SRI_SANDBOX_NO_NEW_PRIVILEGES, code);
+        report->layers[SRI_SANDBOX_NO_NEW_PRIVILEGES].state = SRI_SANDBOX_REFUSED;
+        report->layers[SRI_SANDBOX_NO_NEW_PRIVILEGES].code = code;
+        report->failed_layer = SRI_SANDBOX_NO_NEW_PRIVILEGES;
         return code;
     }
     return sri_sandbox_take_step(policy, step, enter_layer, report);

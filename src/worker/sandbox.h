@@ -35,6 +35,5 @@ typedef int sri_sandbox_layer_fn(const struct sri_sandbox_policy *policy,
                                  enum sri_sandbox_layer layer, uint32_t *out_failed_path);
 int sri_sandbox_take_step(const struct sri_sandbox_policy *policy, enum sri_sandbox_step step,
                           sri_sandbox_layer_fn *enter, struct sri_sandbox_report *report);
-void sri_sandbox_refuse(struct sri_sandbox_report *report, uint32_t layer, int code);
 
 #endif

@@ -19,12 +19,6 @@ static bool ends_the_step(const struct sri_sandbox_policy *policy, uint32_t laye
            report->failed_path != SRI_SANDBOX_PATHS_MAX;
 }
 
-void sri_sandbox_refuse(struct sri_sandbox_report *report, uint32_t layer, int code) {
-    report->layers[layer].state = SRI_SANDBOX_REFUSED;
-    report->layers[layer].code = code;
-    report->failed_layer = layer;
-}
-
 int sri_sandbox_take_step(const struct sri_sandbox_policy *policy, enum sri_sandbox_step step,
                           sri_sandbox_layer_fn *enter, struct sri_sandbox_report *report) {
     for (uint32_t i = 0; i < SRI_SANDBOX_LAYER_COUNT; i++) {
@@ -37,7 +31,7 @@ int sri_sandbox_take_step(const struct sri_sandbox_policy *policy, enum sri_sand
         report->layers[i].state = code == 0 ? SRI_SANDBOX_HOLDS : SRI_SANDBOX_REFUSED;
         report->layers[i].code = code;
         if (code != 0 && ends_the_step(policy, i, report)) {
-            sri_sandbox_refuse(report, i, code);
+            report->failed_layer = i;
             return code;
         }
     }

@@ -203,6 +203,7 @@ static int confine(sr_served *served, const struct sri_sandbox_policy *policy,
     return code < 0 ? code : told;
 }
 
+/* Made again: `load` may have put other names into the table. */
 static int say_hello(sr_served *served) {
     const int code = append_hello(served);
     return code < 0 ? code : sri_served_flush(served);

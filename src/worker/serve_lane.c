@@ -133,17 +133,20 @@ static bool has_room(void *ctx) {
     return sri_lane_has_room(&own->lane);
 }
 
-/* After SR_E_FULL: waits until the host has read on. Returns 0 or SR_E_PEER_DIED. */
-static int wait_for_room(struct sri_served_lane *own) {
+/* Whether to try again what had @code: yes after SR_E_FULL, when the host has read on. Else *code
+ * is how it ended, SR_E_PEER_DIED where there is no host any more. */
+static bool waits_for_room(struct sri_served_lane *own, int *code) {
     const struct sri_wake_condition room = {has_room, own};
-    /* What was sent before is what the host must read. */
-    const int code = sri_lane_publish(&own->lane);
-    if (code < 0) {
-        return code;
+    if (*code != SR_E_FULL) {
+        return false;
     }
-    return sri_wake_wait(&own->lane.waiter, &room, NULL, SRI_WAKE_FOREVER) == SRI_WAKE_WORK
-               ? 0
-               : SR_E_PEER_DIED;
+    /* What was sent before is what the host must read. */
+    *code = sri_lane_publish(&own->lane);
+    if (*code == 0 &&
+        sri_wake_wait(&own->lane.waiter, &room, NULL, SRI_WAKE_FOREVER) != SRI_WAKE_WORK) {
+        *code = SR_E_PEER_DIED;
+    }
+    return *code == 0;
 }
 
 int sri_served_lane_reply(sr_served *served, const void *data, size_t count) {
@@ -152,35 +155,26 @@ int sri_served_lane_reply(sr_served *served, const void *data, size_t count) {
         return SR_E_BOUNDS;
     }
     int code = 0;
-    while ((code = sri_lane_append(&own->lane, data, count)) == SR_E_FULL) {
-        code = wait_for_room(own);
-        if (code < 0) {
-            return code;
-        }
-    }
+    do {
+        code = sri_lane_append(&own->lane, data, count);
+    } while (waits_for_room(own, &code));
     return code;
 }
 
 static int send_frame(struct sri_served_lane *own, const struct sri_frame *frame) {
     int code = 0;
-    while ((code = sri_lane_send(&own->lane, frame)) == SR_E_FULL) {
-        code = wait_for_room(own);
-        if (code < 0) {
-            return code;
-        }
-    }
+    do {
+        code = sri_lane_send(&own->lane, frame);
+    } while (waits_for_room(own, &code));
     return code < 0 ? code : sri_lane_publish(&own->lane);
 }
 
 static int send_short_event(struct sri_served_lane *own, const struct sri_frame *frame,
                             const void *data) {
     int code = 0;
-    while ((code = sri_lane_send_short(&own->lane, frame, data)) == SR_E_FULL) {
-        code = wait_for_room(own);
-        if (code < 0) {
-            return code;
-        }
-    }
+    do {
+        code = sri_lane_send_short(&own->lane, frame, data);
+    } while (waits_for_room(own, &code));
     return code < 0 ? code : sri_lane_publish(&own->lane);
 }
 
@@ -194,7 +188,7 @@ static int send_long_event(sr_served *served, const struct sri_frame *frame, con
         if (aside == NULL) {
             return -ENOMEM;
         }
-        memcpy(aside, lane->out + lane->payload_at % lane->shape.arena_bytes, aside_bytes);
+        memcpy(aside, sri_lane_payload(lane), aside_bytes);
         sri_lane_drop(lane);
     }
     int code = sri_served_lane_reply(served, data, frame->size_bytes);
