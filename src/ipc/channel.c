@@ -2,6 +2,7 @@
 #include "ipc/channel.h"
 
 #include "ipc/opening.h"
+#include "ipc/sandbox.h"
 #include "sys/cpus.h"
 #include "sys/memory.h"
 #include "sys/packet.h"
@@ -283,6 +284,12 @@ static void free_memory(sr_channel *channel, bool has_ring) {
     sri_release(channel);
 }
 
+int sri_isolation_check(uint32_t isolation, uint64_t arena_bytes) {
+    const bool fits = isolation >= SR_ISOLATION_FULL && isolation <= SR_ISOLATION_SHARED &&
+                      arena_bytes >= SRI_LANE_ARENA_MIN && arena_bytes <= SRI_LANE_ARENA_MAX;
+    return fits ? 0 : SR_E_BOUNDS;
+}
+
 static int check_options(sr_ring *ring, int socket, const sr_channel_options *options,
                          sr_channel_options *given) {
     int code = sri_ring_check(ring);
@@ -296,10 +303,12 @@ static int check_options(sr_ring *ring, int socket, const sr_channel_options *op
         return -EINVAL;
     }
     if (given->calls_max < 1 || given->calls_max > SRI_CALLS_MAX ||
-        given->payload_max_bytes > SRI_PAYLOAD_MAX_BYTES || given->isolation < SR_ISOLATION_FULL ||
-        given->isolation > SR_ISOLATION_SHARED || given->arena_bytes < SRI_LANE_ARENA_MIN ||
-        given->arena_bytes > SRI_LANE_ARENA_MAX) {
+        given->payload_max_bytes > SRI_PAYLOAD_MAX_BYTES) {
         return SR_E_BOUNDS;
+    }
+    code = sri_isolation_check(given->isolation, given->arena_bytes);
+    if (code < 0) {
+        return code;
     }
     code = ring->queue.backend->fd_is_open(socket);
     if (code == 0 && ring->queue.backend->fd_kind(socket) != SRI_FD_SOCKET) {
@@ -311,19 +320,26 @@ static int check_options(sr_ring *ring, int socket, const sr_channel_options *op
 /* Frames that may be on their way beside one for each call. */
 #define LANE_SLOTS_MORE 64u
 
-static int open_lane(sr_channel *channel, sr_ring *ring, uint32_t epoch, uint32_t cpus) {
+/* What host and worker may count on: the host's CPU and a share of the others. With more pairs than
+ * those there is no share, and who waits sleeps at once. */
+static uint32_t cpus_for_pair(uint32_t pairs) {
+    const uint32_t cpus = sri_cpus_usable();
+    return pairs > 1 ? 1 + (cpus - 1) / pairs : cpus;
+}
+
+static int open_lane(sr_channel *channel, sr_ring *ring, uint32_t epoch, uint32_t pairs) {
     const uint64_t page = 4096;
+    if (channel->options.isolation == SR_ISOLATION_FULL) {
+        return 0;
+    }
     const struct sri_lane_host_config config = {
         .ring = ring,
         .shape = {.isolation = channel->options.isolation,
                   .capacity = channel->options.calls_max + LANE_SLOTS_MORE,
                   .arena_bytes = (channel->options.arena_bytes + page - 1) & ~(page - 1)},
         .epoch = epoch,
-        .cpus = cpus != 0 ? cpus : sri_cpus_usable(),
+        .cpus = cpus_for_pair(pairs),
     };
-    if (channel->options.isolation == SR_ISOLATION_FULL) {
-        return 0;
-    }
     channel->lane = sri_allocate(1, sizeof *channel->lane);
     if (channel->lane == NULL) {
         return -ENOMEM;
@@ -372,7 +388,7 @@ static int say_open(sr_channel *channel, int socket, uint32_t epoch) {
     return code == -EPIPE || code == -ECONNRESET ? 0 : code;
 }
 
-static int open_link(sr_channel *channel, sr_ring *ring, int socket, uint32_t cpus) {
+static int open_link(sr_channel *channel, sr_ring *ring, int socket, uint32_t pairs) {
     const uint32_t epoch = (uint32_t)ring->queue.backend->random();
     const struct sri_link_config config = {
         .ring = ring,
@@ -383,22 +399,9 @@ static int open_link(sr_channel *channel, sr_ring *ring, int socket, uint32_t cp
         .on_frame = on_frame,
         .on_end = on_end,
     };
-    int code = open_lane(channel, ring, epoch, cpus);
+    int code = open_lane(channel, ring, epoch, pairs);
     code = code < 0 ? code : say_open(channel, socket, epoch);
     return code < 0 ? code : sri_link_open(&channel->link, &config);
-}
-
-static int copy_policy(sr_channel *channel, const struct sri_sandbox_policy *policy) {
-    sri_sandbox_report_init(&channel->report);
-    if (policy == NULL) {
-        return 0;
-    }
-    channel->policy = sri_allocate(1, sizeof *policy);
-    if (channel->policy == NULL) {
-        return -ENOMEM;
-    }
-    *channel->policy = *policy;
-    return 0;
 }
 
 int sr_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,
@@ -423,6 +426,7 @@ int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *option
     if (channel == NULL) {
         return -ENOMEM;
     }
+    sri_sandbox_report_init(&channel->report);
     channel->options = given;
     channel->owner_key = ring->owner_key;
     channel->client = (struct sri_ring_client){
@@ -433,8 +437,8 @@ int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *option
         .awake = given.isolation != SR_ISOLATION_FULL ? awake : NULL,
     };
     code = sri_calls_init(&channel->calls, given.calls_max);
-    code = code < 0 ? code : copy_policy(channel, known->policy);
-    code = code < 0 ? code : open_link(channel, ring, socket, known->cpus);
+    code = code < 0 ? code : sri_sandbox_copy(known->policy, &channel->policy);
+    code = code < 0 ? code : open_link(channel, ring, socket, known->pairs);
     if (code < 0) {
         free_memory(channel, true);
         return code;

@@ -44,8 +44,11 @@ struct sri_channel_setup {
     /* Copies: what the worker has to enter first, or NULL. When it cannot, on_state hears the code,
      * and the report says which layer. */
     const struct sri_sandbox_policy *policy;
-    uint32_t cpus; /* that host and worker may count on together; 0: all */
+    uint32_t pairs; /* of host and worker that share the CPUs; 0: this one alone */
 };
+
+/* Of the options that channels and services have: isolation and arena. 0 or SR_E_BOUNDS. */
+int sri_isolation_check(uint32_t isolation, uint64_t arena_bytes);
 
 /* As sr_channel_open(). @setup: NULL for none. */
 int sri_channel_open(sr_ring *ring, int socket, const sr_channel_options *options,

@@ -2,7 +2,6 @@
 #include "ipc/lane_host.h"
 
 #include "ring/client.h"
-#include "sys/cpus.h"
 #include "sys/doorbell.h"
 #include "sys/memory.h"
 #include <safering/ipc.h>
@@ -38,7 +37,6 @@ static int make_doorbell(struct sri_lane_host *host) {
         (void)host->ring->queue.backend->fd_close(fd);
         return code;
     }
-    host->doorbell_fd = fd;
     return 0;
 }
 
@@ -47,7 +45,6 @@ int sri_lane_host_open(struct sri_lane_host *host, const struct sri_lane_host_co
         .ring = config->ring,
         .own_half = {.fd = -1},
         .peer_half = {.fd = -1},
-        .doorbell_fd = -1,
     };
     int code = sri_lane_shape_check(&config->shape);
     code = code < 0 ? code : make_memory(host, &config->shape);
@@ -75,9 +72,10 @@ int sri_lane_host_open(struct sri_lane_host *host, const struct sri_lane_host_co
 }
 
 void sri_lane_host_fds(const struct sri_lane_host *host, int out_fds[SRI_LANE_FD_COUNT]) {
+    const int code = sr_file_fd(host->ring, host->doorbell, &out_fds[SRI_LANE_FD_DOORBELL]);
+    SR_CHECK(code == 0);
     out_fds[SRI_LANE_FD_HOST] = host->own_half.fd;
     out_fds[SRI_LANE_FD_WORKER] = host->peer_half.fd;
-    out_fds[SRI_LANE_FD_DOORBELL] = host->doorbell_fd;
 }
 
 void sri_lane_host_fds_sent(struct sri_lane_host *host) {
@@ -95,7 +93,7 @@ bool sri_lane_host_drain(struct sri_lane_host *host) {
 
 void sri_lane_host_close(struct sri_lane_host *host, bool has_ring) {
     int fd = -1;
-    if (has_ring && host->doorbell_fd >= 0 &&
+    if (has_ring && host->doorbell.bits != 0 &&
         sr_file_detach(host->ring, host->doorbell, &fd) == 0) {
         (void)host->ring->queue.backend->fd_close(fd);
     }
@@ -216,8 +214,7 @@ int sri_lane_host_turn(struct sri_lane_host *host) {
             return code;
         }
     }
-    const int code = sri_lane_release(&host->lane);
-    return code < 0 ? code : sri_lane_publish(&host->lane);
+    return sri_lane_publish(&host->lane);
 }
 
 bool sri_lane_host_arm(struct sri_lane_host *host, bool looks, bool *may_look) {

@@ -22,7 +22,6 @@ struct sri_lane_host {
     struct sri_shared peer_half;
     uint64_t *ends;
     sr_file doorbell;
-    int doorbell_fd; /* the ring's */
     sr_op poll_op;
     bool is_rung;
     uint64_t rung_count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ipc/recipe.h"
 
+#include "ipc/sandbox.h"
 #include "ipc/strings.h"
 #include "sys/memory.h"
 #include <errno.h>
@@ -49,20 +50,12 @@ static int try_plan(const struct sri_recipe *recipe) {
 }
 
 /* The policy in memory of its own, or NULL for none. */
-static int copy_policy(const char *text, struct sri_sandbox_policy **out_policy) {
+static int take_policy(const char *text, struct sri_sandbox_policy **out_policy) {
     struct sri_sandbox_policy policy;
     uint32_t position = 0;
-    *out_policy = NULL;
     const int code = sri_sandbox_policy_parse(text != NULL ? text : "strict", &policy, &position);
-    if (code < 0 || policy.layers_asked == 0) {
-        return code;
-    }
-    *out_policy = sri_allocate(1, sizeof policy);
-    if (*out_policy == NULL) {
-        return -ENOMEM;
-    }
-    **out_policy = policy;
-    return 0;
+    return code < 0 ? code
+                    : sri_sandbox_copy(policy.layers_asked != 0 ? &policy : NULL, out_policy);
 }
 
 int sri_recipe_init(struct sri_recipe *recipe, uint32_t version,
@@ -72,7 +65,7 @@ int sri_recipe_init(struct sri_recipe *recipe, uint32_t version,
     if (code < 0) {
         return code;
     }
-    code = copy_policy(options->sandbox, &recipe->policy);
+    code = take_policy(options->sandbox, &recipe->policy);
     if (code < 0) {
         return code;
     }
@@ -93,18 +86,13 @@ int sri_recipe_again(struct sri_recipe *recipe, uint32_t version, const struct s
         .arguments = sri_copy_strings(NULL, other->arguments, NULL),
         .variables = sri_copy_strings(NULL, other->variables, NULL),
     };
-    if (other->policy != NULL) {
-        recipe->policy = sri_allocate(1, sizeof *recipe->policy);
-    }
-    if (recipe->arguments == NULL || recipe->variables == NULL ||
-        (other->policy != NULL && recipe->policy == NULL)) {
+    const int code = recipe->arguments != NULL && recipe->variables != NULL
+                         ? sri_sandbox_copy(other->policy, &recipe->policy)
+                         : -ENOMEM;
+    if (code < 0) {
         sri_recipe_deinit(recipe);
-        return -ENOMEM;
     }
-    if (other->policy != NULL) {
-        *recipe->policy = *other->policy;
-    }
-    return 0;
+    return code;
 }
 
 void sri_recipe_deinit(struct sri_recipe *recipe) {

@@ -2,7 +2,9 @@
 /* The public face of sandbox_policy.h. */
 #include "ipc/sandbox.h"
 
-#include "ipc/sandbox_policy.h"
+#include "sys/memory.h"
+
+#include <errno.h>
 
 _Static_assert(SR_SANDBOX_LAYERS == SRI_SANDBOX_LAYER_COUNT &&
                    SR_SANDBOX_LAYERS <= SR_SANDBOX_LAYERS_MAX,
@@ -27,6 +29,20 @@ int sr_sandbox_check(const char *text, uint32_t *out_position) {
 
 const char *sr_sandbox_layer_text(uint32_t layer) {
     return sri_sandbox_layer_text((enum sri_sandbox_layer)layer);
+}
+
+int sri_sandbox_copy(const struct sri_sandbox_policy *policy,
+                     struct sri_sandbox_policy **out_policy) {
+    *out_policy = NULL;
+    if (policy == NULL) {
+        return 0;
+    }
+    *out_policy = sri_allocate(1, sizeof *policy);
+    if (*out_policy == NULL) {
+        return -ENOMEM;
+    }
+    **out_policy = *policy;
+    return 0;
 }
 
 void sri_sandbox_show(const struct sri_sandbox_report *report, uint32_t layers_required,

@@ -90,15 +90,13 @@ uint64_t sri_service_deadline(const sr_service *service) {
  */
 
 static int check_options(const sr_service_options *options) {
-    const bool fits =
-        options->workers >= 1 && options->workers <= SR_SERVICE_WORKERS_MAX &&
-        options->spares <= SR_SERVICE_WORKERS_MAX && options->calls_max >= 1 &&
-        options->calls_max <= SRI_CALLS_MAX && options->calls_per_worker >= 1 &&
-        options->calls_per_worker <= SRI_CALLS_MAX &&
-        options->payload_max_bytes <= SRI_PAYLOAD_MAX_BYTES &&
-        options->isolation >= SR_ISOLATION_FULL && options->isolation <= SR_ISOLATION_SHARED &&
-        options->arena_bytes >= SRI_LANE_ARENA_MIN && options->arena_bytes <= SRI_LANE_ARENA_MAX &&
-        options->restarts_max <= SRI_RESTARTS_MAX;
+    const bool fits = options->workers >= 1 && options->workers <= SR_SERVICE_WORKERS_MAX &&
+                      options->spares <= SR_SERVICE_WORKERS_MAX && options->calls_max >= 1 &&
+                      options->calls_max <= SRI_CALLS_MAX && options->calls_per_worker >= 1 &&
+                      options->calls_per_worker <= SRI_CALLS_MAX &&
+                      options->payload_max_bytes <= SRI_PAYLOAD_MAX_BYTES &&
+                      sri_isolation_check(options->isolation, options->arena_bytes) == 0 &&
+                      options->restarts_max <= SRI_RESTARTS_MAX;
     return !fits ? SR_E_BOUNDS : options->reserved != 0 ? -EINVAL : 0;
 }
 

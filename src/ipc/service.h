@@ -82,11 +82,9 @@ struct sri_service_worker {
     bool wants_kill;     /* as soon as the launcher takes it */
     bool has_told_event; /* since its last answer */
     bool has_answered;
-    bool owes_beat;   /* it was asked whether it goes on */
-    bool has_started; /* the launcher says so */
-    bool has_hello;   /* it has said which methods it has */
-    bool is_noted;    /* the service knows that it ends */
-    bool has_record;  /* which call it ran is in `exit` */
+    bool owes_beat;  /* it was asked whether it goes on */
+    bool is_noted;   /* the service knows that it ends */
+    bool has_record; /* which call it ran is in `exit` */
     sr_channel *channel;
     uint64_t deadline_ns; /* of the state that it is in; SR_FOREVER: none */
     struct sri_service_list calls;

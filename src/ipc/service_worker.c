@@ -3,7 +3,6 @@
 #include "ipc/channel.h"
 #include "ipc/service.h"
 #include "sys/clock.h"
-#include "sys/cpus.h"
 #include "sys/packet.h"
 #include "sys/wire.h"
 
@@ -74,7 +73,7 @@ static void ask_for_beat(struct sri_service_worker *worker) {
 
 /* That it was started and that it says hello arrive in any order. */
 static void look_whether_ready(struct sri_service_worker *worker) {
-    if (worker->seat != SRI_SEAT_STARTING || !worker->has_started || !worker->has_hello) {
+    if (worker->seat != SRI_SEAT_STARTING || worker->exit.pid == 0 || !worker->channel->ready) {
         return;
     }
     worker->seat = SRI_SEAT_READY;
@@ -119,7 +118,6 @@ static void on_channel_state(sr_channel *channel, int code, void *ctx) {
     (void)channel;
     sri_sandbox_report_merge(&worker->report, &worker->channel->report);
     if (code == 0) {
-        worker->has_hello = true;
         look_whether_ready(worker);
     } else {
         on_channel_end(worker, code);
@@ -139,13 +137,6 @@ static void on_channel_event(sr_channel *channel, uint32_t number, const void *d
     }
 }
 
-/* What host and one worker may count on: the host's CPU and a share of the others. With more
- * workers than those there is no share, and who waits sleeps at once. */
-static uint32_t cpus_for_pair(const sr_service *service) {
-    const uint32_t cpus = sri_cpus_usable();
-    return 1 + (cpus - 1) / service->options.workers;
-}
-
 static int open_channel(struct sri_service_worker *worker, int socket) {
     const sr_service *service = worker->service;
     sr_channel_options options = SR_CHANNEL_OPTIONS_INIT;
@@ -159,7 +150,7 @@ static int open_channel(struct sri_service_worker *worker, int socket) {
     options.on_event = on_channel_event;
     options.ctx = worker;
     const struct sri_channel_setup setup = {.policy = service->recipe.policy,
-                                            .cpus = cpus_for_pair(service)};
+                                            .pairs = service->options.workers};
     return sri_channel_open(service->supervisor->client.ring, socket, &options, &setup,
                             &worker->channel);
 }
@@ -289,7 +280,6 @@ void sri_service_worker_on_event(struct sri_service_worker *worker,
     switch (event->header.kind) {
     case SRI_LAUNCH_STARTED:
         worker->exit.pid = event->pid;
-        worker->has_started = true;
         sri_sandbox_report_merge(&worker->report, &event->report);
         look_whether_ready(worker);
         return;
