@@ -25,7 +25,7 @@ struct sr_supervisor {
     sr_op watch_op;
     sr_pool *pool; /* of the channels' buffers */
     struct sr_service *services;
-    uint32_t service_last; /* number of the one that was opened last */
+    uint32_t service_last;  /* number of the one that was opened last */
     uint64_t worker_last;   /* the number given to the newest one */
     const char **path;      /* owned: one string, the launcher's; or NULL */
     const char **variables; /* owned; or NULL */
