@@ -185,14 +185,17 @@ static void *send_slowly(void *ctx) {
     return NULL;
 }
 
-static void a_sleeping_owner_wakes_for_each_message(void) {
+static void a_sleeping_owner_wakes_for_messages(void) {
     struct late_sender sender = {ring_create(16), 20, 10};
     const uint64_t enters_before = ring_stats(sender.ring).enters_total;
     const pthread_t thread = check_thread_start(send_slowly, &sender);
-    for (uint32_t i = 0; i < sender.count; i++) {
+    for (uint32_t next = 0; next < sender.count;) {
         const sr_completion *completions = NULL;
-        CHECK_EQ(check_wait_one(sender.ring, SR_FOREVER, &completions), 1);
-        CHECK_EQ(completions[0].tag, i);
+        const int count = check_wait_one(sender.ring, SR_FOREVER, &completions);
+        CHECK(count >= 1); /* more than one if this thread had no CPU for a while */
+        for (int i = 0; i < count; i++) {
+            CHECK_EQ(completions[i].tag, next++);
+        }
     }
     check_thread_join(thread);
     const sr_ring_stats stats = ring_stats(sender.ring);
@@ -356,7 +359,7 @@ int main(void) {
     RUN(more_messages_than_completions_max_come_in_several_waits);
     RUN(messages_that_nobody_took_go_with_the_ring);
     RUN(messages_to_an_owner_that_is_awake_cost_no_wake_up);
-    RUN_UNLESS_VALGRIND(a_sleeping_owner_wakes_for_each_message);
+    RUN_UNLESS_VALGRIND(a_sleeping_owner_wakes_for_messages);
     RUN_UNLESS_VALGRIND(an_idle_owner_sleeps);
     RUN(the_smallest_inbox_works);
     RUN(messages_and_operations_come_out_of_the_same_wait);
