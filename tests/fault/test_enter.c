@@ -52,8 +52,15 @@ static struct run {
     uint32_t to_close_count;
 } self;
 
-/* Longest wait for one completion. */
+/* Longest wait for one completion: long, but short where a call fails for ever, for then most runs
+ * are given up. Until it has failed for the first time a run is like any other. */
 static uint64_t wait_ns = 20 * RIG_MS;
+static bool fails_for_ever;
+static uint64_t injected_before;
+
+static uint64_t patience_ns(void) {
+    return fails_for_ever && failing_injected() > injected_before ? 2 * RIG_MS : wait_ns;
+}
 
 /* Tries before a run is given up: more than any "once" needs, and bounded when it is for ever. */
 #define TRIES 6
@@ -109,7 +116,7 @@ static void on_complete(sr_ring *ring, const sr_completion *completion, void *ct
 /* Waits once, a little. Every code that stands for "not now" is fine, any other is not. */
 static void collect(void) {
     const sr_completion *completions = NULL;
-    const int count = sr_ring_wait(self.rig.ring, 1, wait_ns, NULL, &completions);
+    const int count = sr_ring_wait(self.rig.ring, 1, patience_ns(), NULL, &completions);
     cr_assert(count >= 0 || count == SR_E_TIMEOUT || count == SR_E_IDLE || count == -EAGAIN ||
                   count == -EBUSY || count == -ENOMEM,
               "sr_ring_wait: %d", count);
@@ -611,12 +618,13 @@ CASE(enter, a_cancel_that_finds_the_queue_full_is_sent_later, set_up, tear_down)
 static void fail_every(enum failing_call call, int code, bool for_ever) {
     /* Once the ring stands, one more call that still works changes little: then in larger steps. */
     const uint64_t every_one_until = for_ever ? 40 : UINT64_MAX;
-    wait_ns = for_ever ? 2 * RIG_MS : 200 * RIG_MS;
+    wait_ns = 200 * RIG_MS;
+    fails_for_ever = for_ever;
     for (uint64_t nth = 1;; nth += nth < every_one_until ? 1 : 9) {
-        const uint64_t injected = failing_injected();
+        injected_before = failing_injected();
         failing_plan(call, nth, code, for_ever);
         const bool done = live();
-        const bool was_injected = failing_injected() > injected;
+        const bool was_injected = failing_injected() > injected_before;
         check_baseline();
         if (!was_injected) {
             cr_assert(done, "nothing failed, yet not all was done");
