@@ -17,6 +17,7 @@
 #include <safering/handle.h>
 #include <safering/hooks.h>
 #include <safering/ipc.h>
+#include <safering/proxy.h>
 #include <safering/ring.h>
 #include <safering/sandbox.h>
 #include <safering/supervisor.h>

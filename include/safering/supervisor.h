@@ -254,9 +254,9 @@ SR_API SR_MUST_USE int sr_service_open(sr_supervisor *supervisor, const sr_servi
  * wait.
  *
  * Return:  0, SR_E_IN_FLIGHT (the kernel could not end a process, or still has a buffer: call
- *          again), SR_E_OBJECT, SR_E_WRONG_THREAD (the owner lives), SR_E_STATE (inside of a
- *          callback; or the owner has ended, or this is a forked child, and the ring has not been
- *          destroyed).
+ *          again), SR_E_OBJECT, SR_E_WRONG_THREAD (the owner lives), SR_E_STATE (a proxy of
+ *          it is open; or inside of a callback; or the owner has ended, or this is a forked child,
+ *          and the ring has not been destroyed).
  * Thread:  as sr_supervisor_close().     Blocks: up to `stop_timeout_ns` and five seconds more.
  */
 SR_API int sr_service_close(sr_service **service);

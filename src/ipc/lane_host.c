@@ -2,6 +2,7 @@
 #include "ipc/lane_host.h"
 
 #include "ring/client.h"
+#include "ring/inbox.h"
 #include "sys/doorbell.h"
 #include "sys/memory.h"
 #include <safering/ipc.h>
@@ -169,7 +170,8 @@ static bool has_work(void *ctx) {
 /* While looking: what the ring has got is work, too. */
 static bool has_any_work(void *ctx) {
     struct sri_lane_host *host = ctx;
-    return has_work(host) || sri_queue_ready(&host->ring->queue) > 0;
+    return has_work(host) || sri_queue_ready(&host->ring->queue) > 0 ||
+           sri_inbox_has_work(host->ring);
 }
 
 static void on_rung(sr_ring *ring, const sr_completion *completion, void *ctx) {

@@ -327,7 +327,7 @@ int sr_service_close(sr_service **service) {
     if (!owner && !is_orphan) {
         return SRI_MISUSE(SR_E_WRONG_THREAD, 0);
     }
-    if (owner && gone->supervisor->client.ring->in_callback) {
+    if (gone->proxy_count > 0 || (owner && gone->supervisor->client.ring->in_callback)) {
         return SRI_MISUSE(SR_E_STATE, 0);
     }
     const int code = owner ? close_service(gone) : forget_service(gone);

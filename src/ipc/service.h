@@ -121,6 +121,7 @@ struct sr_service {
     uint32_t restarts_owed;       /* workers that ended unasked and were not replaced yet */
     struct sri_service_worker *workers;
     uint32_t worker_count; /* seats */
+    uint32_t proxy_count;  /* that are open */
     struct sri_calls calls;
     struct sri_service_call *details; /* by slot of `calls` */
     struct sri_service_list waiting;
@@ -162,6 +163,10 @@ void sri_service_note_exit(sr_service *service, const sr_worker_exit *exit);
 
 int sri_service_calls_init(sr_service *service);
 void sri_service_calls_deinit(sr_service *service);
+/* As sr_service_call(), with options that are taken and a misuse that is not reported. */
+int sri_service_call(sr_service *service, const sr_service_request *request, sr_call *out_call);
+/* Cancels it, and its answer is told to nobody. Does nothing if it has been answered. */
+void sri_service_forget_call(sr_service *service, sr_call call);
 /* Gives calls that wait to workers that have room. */
 void sri_service_hand_out(sr_service *service);
 /* Answers all calls for @code that wait, or, with a worker, that it has. */

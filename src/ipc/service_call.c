@@ -462,6 +462,18 @@ static int check_request(const sr_service *service, const sr_service_request *re
     return 0;
 }
 
+static int call_if_up(sr_service *service, const sr_service_request *request, sr_call *out_call) {
+    if (service->state == SR_SERVICE_DOWN) {
+        return SR_E_WORKER_DOWN;
+    }
+    return service->closing ? -ECANCELED : call(service, request, out_call);
+}
+
+int sri_service_call(sr_service *service, const sr_service_request *request, sr_call *out_call) {
+    const int code = check_request(service, request);
+    return code < 0 ? code : call_if_up(service, request, out_call);
+}
+
 int sr_service_call(sr_service *service, const sr_service_request *request, sr_call *out_call) {
     sr_service_request given = SR_SERVICE_REQUEST_INIT;
     if (out_call != NULL) {
@@ -477,10 +489,23 @@ int sr_service_call(sr_service *service, const sr_service_request *request, sr_c
     if (code < 0) {
         return SRI_MISUSE(code, 0);
     }
-    if (service->state == SR_SERVICE_DOWN) {
-        return SR_E_WORKER_DOWN;
+    return call_if_up(service, &given, out_call);
+}
+
+static void cancel(sr_service *service, struct sri_call *record) {
+    record->cancelled = true;
+    sri_call_set_deadline(&service->calls, record, 0);
+    sri_supervisor_want_turn(service->supervisor);
+}
+
+void sri_service_forget_call(sr_service *service, sr_call call_handle) {
+    struct sri_call *record = sri_call_find(&service->calls, call_handle.bits);
+    if (record != NULL) {
+        detail_of(service, record)->on_answer = NULL;
+        if (service->supervisor->client.ring != NULL) {
+            cancel(service, record);
+        }
     }
-    return service->closing ? -ECANCELED : call(service, &given, out_call);
 }
 
 int sr_service_cancel(sr_service *service, sr_call call_handle) {
@@ -492,9 +517,7 @@ int sr_service_cancel(sr_service *service, sr_call call_handle) {
     if (record == NULL) {
         return SR_E_STALE; /* it may have been answered a moment ago: no misuse */
     }
-    record->cancelled = true;
-    sri_call_set_deadline(&service->calls, record, 0);
-    sri_supervisor_want_turn(service->supervisor);
+    cancel(service, record);
     return 0;
 }
 

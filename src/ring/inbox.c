@@ -27,6 +27,7 @@ struct sri_inbox {
     int wakeup_fd;
     char apart[64];
     uint64_t read_position;
+    struct sri_inbox_source *sources;
     char apart_from_senders[64];
     _Atomic uint64_t write_position;
     _Atomic uint32_t owner_sleeps; /* enum sleep */
@@ -92,13 +93,40 @@ void sri_inbox_deliver(sr_ring *ring, uint32_t count_max) {
     }
 }
 
-/* Pairs with the exchange in sr_inbox_post(): either the writer sees that we sleep, or we see its
+void sri_inbox_add_source(sr_ring *ring, struct sri_inbox_source *source) {
+    source->next = ring->inbox->sources;
+    ring->inbox->sources = source;
+}
+
+void sri_inbox_remove_source(sr_ring *ring, struct sri_inbox_source *source) {
+    struct sri_inbox_source **link = &ring->inbox->sources;
+    while (*link != source) {
+        SR_CHECK(*link != NULL);
+        link = &(*link)->next;
+    }
+    *link = source->next;
+}
+
+static bool has_work(const struct sri_inbox *inbox) {
+    bool has = has_message(inbox);
+    for (struct sri_inbox_source *source = inbox->sources; source != NULL && !has;
+         source = source->next) {
+        has = source->has_work(source);
+    }
+    return has;
+}
+
+bool sri_inbox_has_work(const sr_ring *ring) {
+    return ring->inbox != NULL && has_work(ring->inbox);
+}
+
+/* Pairs with the exchange in sri_inbox_ring(): either the writer sees that we sleep, or we see its
  * message. Both are sequentially consistent, because each side writes one word and reads the other.
  */
 static bool fall_asleep(struct sri_inbox *inbox, enum sleep where) {
     atomic_store(&inbox->owner_sleeps, (uint32_t)where);
     atomic_thread_fence(memory_order_seq_cst);
-    return !has_message(inbox);
+    return !has_work(inbox);
 }
 
 bool sri_inbox_prepare_sleep(sr_ring *ring) {
@@ -145,6 +173,17 @@ static struct cell *claim(struct sri_inbox *inbox, uint64_t *out_position) {
     }
 }
 
+void sri_inbox_ring(sr_ring *ring) {
+    struct sri_inbox *inbox = ring->inbox;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&inbox->owner_sleeps) != AWAKE) {
+        const uint32_t where = atomic_exchange(&inbox->owner_sleeps, AWAKE);
+        if (where != AWAKE) {
+            inbox->backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd : ring->wakeup_fd);
+        }
+    }
+}
+
 static int post(sr_ring *ring, uint64_t tag, void *ctx) {
     if (!sri_ring_is_valid(ring)) {
         return SR_E_OBJECT;
@@ -164,13 +203,7 @@ static int post(sr_ring *ring, uint64_t tag, void *ctx) {
     cell->tag = tag;
     cell->ctx = ctx;
     atomic_store_explicit(&cell->turn, position + 1, memory_order_release);
-    atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&inbox->owner_sleeps) != AWAKE) {
-        const uint32_t where = atomic_exchange(&inbox->owner_sleeps, AWAKE);
-        if (where != AWAKE) {
-            inbox->backend->wakeup_write(where == IN_KERNEL ? inbox->wakeup_fd : ring->wakeup_fd);
-        }
-    }
+    sri_inbox_ring(ring);
     return 0;
 }
 

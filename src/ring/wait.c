@@ -100,16 +100,15 @@ static int enter(sr_ring *ring, const struct waiter *waiter) {
         wait.timeout_ns = sleep_ns(ring, waiter);
         if (sri_ring_hears(ring)) {
             wait.count_min = 1; /* messages are not completions for the kernel */
-            if (!sri_inbox_prepare_sleep(ring)) {
-                wait.count_min = 0;
-            }
         }
     }
     const bool arms =
         SRI_UNLIKELY(ring->clients != NULL) && wait.count_min > 0 && wait.timeout_ns > 0;
     const bool has_work = arms && !sri_ring_arm_clients(ring);
     int code = 0;
-    if (has_work) {
+    /* After the clients, of which one may look for a while: until now nobody had to wake us. */
+    if (has_work ||
+        (wait.count_min > 0 && sri_ring_hears(ring) && !sri_inbox_prepare_sleep(ring))) {
         wait.count_min = 0;
     }
     if (!has_work || sri_queue_unsent(&ring->queue) > 0 || must_enter(ring)) {

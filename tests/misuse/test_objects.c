@@ -11,7 +11,7 @@
 
 #include <sys/socket.h>
 
-enum type { REGION, POOL, RING, BUFFER_RING, BATCH, CHANNEL, SUPERVISOR, SERVICE, TYPES };
+enum type { REGION, POOL, RING, BUFFER_RING, BATCH, CHANNEL, SUPERVISOR, SERVICE, PROXY, TYPES };
 
 #define FAKE_BYTES 16384u
 
@@ -25,6 +25,7 @@ static sr_channel *channel;
 static int channel_peer;
 static sr_supervisor *supervisor; /* NULL where there is no launcher */
 static sr_service *service;
+static sr_proxy *proxy;
 static _Alignas(4096) unsigned char zeroed[FAKE_BYTES];
 static _Alignas(4096) unsigned char filled[FAKE_BYTES];
 
@@ -40,10 +41,13 @@ static void objects_begin(void) {
     int pair[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     channel_peer = pair[1];
-    channel_ring = ring_make(NULL);
+    channel_ring = ring_make(&options);
     assert_ok(sr_channel_open(channel_ring, pair[0], NULL, &channel));
     supervisor = supervisor_make(channel_ring);
     service = service_make(supervisor);
+    if (service != NULL) {
+        assert_ok(sr_proxy_open(service, NULL, &proxy));
+    }
     memset(filled, 0xff, sizeof filled);
     misuse_watch();
 }
@@ -55,6 +59,7 @@ static void objects_end(void) {
     assert_ok(run(ring, &nop).result);
     (void)buffer_take(pool);
     cr_assert_eq(sr_region_size(region), 65536);
+    assert_ok(sr_proxy_close(&proxy));
     assert_ok(sr_service_close(&service));
     assert_ok(sr_supervisor_close(&supervisor));
     assert_ok(sr_channel_close(&channel));
@@ -502,6 +507,32 @@ static long call_service_sandbox(void *object) {
     return sr_service_sandbox(object, 1, &report);
 }
 
+static long call_proxy_open(void *object) {
+    sr_proxy *made = (sr_proxy *)(void *)zeroed;
+    const int code = sr_proxy_open(object, NULL, &made);
+    cr_assert_null(made);
+    return code;
+}
+
+static long call_proxy_close(void *object) {
+    sr_proxy *variable = object;
+    const int code = sr_proxy_close(&variable);
+    cr_assert_eq(variable, object, "the variable changed");
+    return code;
+}
+
+static long call_proxy_stop(void *object) {
+    return sr_proxy_stop(object);
+}
+
+static long call_proxy_call(void *object) {
+    const sr_proxy_request request = SR_PROXY_REQUEST_INIT;
+    sr_proxy_answer answer = {.result = 1};
+    const int code = sr_proxy_call(object, &request, &answer);
+    cr_assert_eq(answer.result, 0);
+    return code;
+}
+
 /* A row for each object parameter. */
 static const struct {
     const char *function;
@@ -579,6 +610,10 @@ static const struct {
     {"sr_service_sandbox", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_service_sandbox},
     {"sr_service_get_method_stats", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_method_stats},
     {"sr_supervisor_metrics", SUPERVISOR, SR_E_OBJECT, SR_E_OBJECT, call_supervisor_metrics},
+    {"sr_proxy_open", SERVICE, SR_E_OBJECT, SR_E_OBJECT, call_proxy_open},
+    {"sr_proxy_stop", PROXY, SR_E_OBJECT, SR_E_OBJECT, call_proxy_stop},
+    {"sr_proxy_close", PROXY, 0, SR_E_OBJECT, call_proxy_close},
+    {"sr_proxy_call", PROXY, SR_E_OBJECT, SR_E_OBJECT, call_proxy_call},
     {"sr_buffer_ring_create", RING, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_ring},
     {"sr_buffer_ring_create", POOL, SR_E_OBJECT, SR_E_OBJECT, call_buffer_ring_create_pool},
     {"sr_buffer_ring_destroy", BUFFER_RING, 0, SR_E_OBJECT, call_buffer_ring_destroy},
@@ -592,12 +627,12 @@ static const char *const without_object[] = {
     "sr_thread_self",      "sr_region_create",      "sr_region_adopt",
     "sr_ring_create",      "sr_set_misuse_hook",    "sr_set_allocator",
     "sr_quarantine_stats", "sr_quarantine_sweep",   "sr_guard_install_fault_handler",
-    "sr_sandbox_check",    "sr_sandbox_layer_text",
+    "sr_sandbox_check",    "sr_sandbox_layer_text", "sr_proxy_answer_release",
 };
 
-static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",   "sr_ring ",
-                                              "sr_buffer_ring ", "sr_batch ",  "sr_channel ",
-                                              "sr_supervisor ",  "sr_service "};
+static const char *const type_names[TYPES] = {"sr_region ",      "sr_pool ",    "sr_ring ",
+                                              "sr_buffer_ring ", "sr_batch ",   "sr_channel ",
+                                              "sr_supervisor ",  "sr_service ", "sr_proxy "};
 
 /* ---- tests ------------------------------------------------------------------------------------
  */
@@ -639,8 +674,8 @@ static void refuse(size_t row, const char *what, void *object, long expected) {
 CASE(objects, every_call_refuses_null_and_what_is_no_object_of_its_type, objects_begin,
      objects_end) {
     for (size_t row = 0; row < COUNT_OF(calls); row++) {
-        void *const objects[TYPES] = {region, pool,    ring,       buffer_ring,
-                                      batch,  channel, supervisor, service};
+        void *const objects[TYPES] = {region,  pool,       ring,    buffer_ring, batch,
+                                      channel, supervisor, service, proxy};
         refuse(row, "NULL", NULL, calls[row].for_null);
         refuse(row, "zeroed memory", zeroed, calls[row].for_wrong);
         refuse(row, "filled memory", filled, calls[row].for_wrong);
@@ -880,6 +915,14 @@ static int null_supervisor_metrics(void) {
     return (int)sr_supervisor_metrics(supervisor, NULL, 1);
 }
 
+static int null_proxy_open(void) {
+    return sr_proxy_open(service, NULL, NULL);
+}
+
+static int null_proxy_close(void) {
+    return sr_proxy_close(NULL);
+}
+
 static int null_service_sandbox(void) {
     return sr_service_sandbox(service, 1, NULL);
 }
@@ -938,6 +981,8 @@ CASE(objects, null_in_the_place_of_an_output_or_a_request_is_refused, objects_be
         {"sr_service_sandbox", -EINVAL, null_service_sandbox},
         {"sr_service_get_method_stats", -EINVAL, null_method_stats},
         {"sr_supervisor_metrics", -EINVAL, null_supervisor_metrics},
+        {"sr_proxy_open", -EINVAL, null_proxy_open},
+        {"sr_proxy_close", SR_E_OBJECT, null_proxy_close},
     };
     for (size_t i = 0; i < COUNT_OF(nulls); i++) {
         const bool is_of_service = strncmp(nulls[i].function, "sr_service", 10) == 0 ||
