@@ -14,6 +14,7 @@ extern const struct bench_side bench_baseline_read4k_default; /* liburing as its
 extern const struct bench_side bench_baseline_echo;           /* liburing, multishot, buffer ring */
 extern const struct bench_side bench_baseline_epoll;          /* the same server on epoll(7) */
 extern const struct bench_side bench_baseline_eventfd;        /* liburing reads of an eventfd */
+extern const struct bench_side bench_baseline_relay;          /* an eventfd, liburing, a futex */
 extern const struct bench_side bench_baseline_rally_spin;     /* two words, both sides spin */
 extern const struct bench_side bench_baseline_rally_futex;    /* or sleep, in a futex */
 extern const struct bench_side bench_baseline_queue;          /* a lock-free queue */

@@ -215,6 +215,7 @@ extern const struct bench_case bench_case_ipc_designs_shared_1;
 extern const struct bench_case bench_case_ipc_designs_shared_10;
 extern const struct bench_case bench_case_ipc_designs_shared_100;
 extern const struct bench_case bench_case_ipc_designs_shared_1000;
+extern const struct bench_case bench_case_ipc_proxy;
 extern const struct bench_case bench_case_ipc_restart;
 extern const struct bench_case bench_case_ipc_restart_free;
 extern const struct bench_case bench_case_ipc_stream;

@@ -5,63 +5,18 @@
  * confined as by default; in the second case not at all. What is not timed: the wait for all
  * workers to be ready again.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include "baseline.h"
-#include "ipc.h"
-#include <safering/safering.h>
+#include "service.h"
 #include <stdlib.h>
-#include <unistd.h>
-
-/* Long enough on any machine: the service is lost. */
-#define PATIENCE_NS 60000000000u
-
-/* A sanitizer needs more of the system than a sandbox leaves. */
-#if defined(__SANITIZE_ADDRESS__)
-#define STRICT "none"
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define STRICT "none"
-#endif
-#endif
-#ifndef STRICT
-#define STRICT "strict"
-#endif
 
 struct side {
-    sr_ring *ring;
-    sr_supervisor *supervisor;
-    sr_service *service;
-    char program[4096];
+    struct bench_service of;
     uint32_t workers; /* spares included */
     uint32_t echo;
     uint32_t crash;
-    bool is_ready;
     uint32_t lost;
     uint32_t answered;
-    int code; /* of a service that cannot go on */
 };
-
-static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
-                     void *ctx) {
-    struct side *self = ctx;
-
-    (void)service;
-    (void)version;
-    self->is_ready = self->is_ready || change == SR_SERVICE_READY;
-    self->code = code;
-}
-
-/* A worker that never was ready will not be the next time. */
-static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, void *ctx) {
-    struct side *self = ctx;
-
-    (void)service;
-    if (!self->is_ready) {
-        self->code = exit->code < 0 ? exit->code : SR_E_PEER_DIED;
-    }
-}
 
 static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
     struct side *self = ctx;
@@ -78,27 +33,19 @@ static int failed(const char *what, int code) {
     return bench_complain(BENCH_WRONG, "safering: %s: %s", what, sr_strerror(code));
 }
 
-static int wait_once(struct side *self) {
-    const int code = sr_ring_wait(self->ring, 1, PATIENCE_NS, NULL, NULL);
-
-    return code < 0 ? code : self->code;
-}
-
 static int call(struct side *self, uint32_t method) {
     sr_service_request request = SR_SERVICE_REQUEST_INIT;
 
     request.method = method;
     request.on_answer = on_answer;
     request.ctx = self;
-    return sr_service_call(self->service, &request, NULL);
+    return sr_service_call(self->of.service, &request, NULL);
 }
 
 static void side_close(void *side) {
     struct side *self = side;
 
-    sr_service_close(&self->service);
-    sr_supervisor_close(&self->supervisor);
-    sr_ring_destroy(&self->ring);
+    bench_service_close(&self->of);
     free(self);
 }
 
@@ -107,66 +54,31 @@ static int wait_for_all(struct side *self) {
     int code = 0;
 
     while (code >= 0) {
-        code = sr_service_get_stats(self->service, &stats);
+        code = sr_service_get_stats(self->of.service, &stats);
         if (code < 0 || (stats.workers_ready == self->workers && stats.workers == self->workers)) {
             break;
         }
-        code = wait_once(self);
-    }
-    return code;
-}
-
-static int open_service(struct side *self, uint32_t spares, const char *sandbox) {
-    char kind[16];
-    const char *const arguments[] = {BENCH_IPC_OPTION, kind, "1", "0", NULL};
-    sr_supervisor_options supervisor_options = SR_SUPERVISOR_OPTIONS_INIT;
-    sr_service_options options = SR_SERVICE_OPTIONS_INIT;
-    int code;
-
-    (void)snprintf(kind, sizeof(kind), "%d", (int)BENCH_IPC_WORKER);
-    if (getenv("SAFERING_LAUNCHER") == NULL) {
-        supervisor_options.launcher = BENCH_LAUNCHER;
-    }
-    options.program = self->program;
-    options.sandbox = sandbox;
-    options.arguments = arguments;
-    options.spares = spares;
-    options.restarts_window_ns = 0; /* it crashes on request: never too often */
-    options.backoff_first_ns = 0;
-    options.on_state = on_state;
-    options.on_exit = on_exit_of_worker;
-    options.ctx = self;
-    code = sr_ring_create(NULL, &self->ring);
-    if (code == 0) {
-        code = sr_supervisor_open(self->ring, &supervisor_options, &self->supervisor);
-    }
-    if (code == 0) {
-        code = sr_service_open(self->supervisor, &options, &self->service);
-    }
-    while (code >= 0 && !self->is_ready) {
-        code = wait_once(self);
-        code = code >= 0 && self->code < 0 ? self->code : code;
-    }
-    if (code >= 0) {
-        code = sr_service_method(self->service, "echo", &self->echo);
-    }
-    if (code >= 0) {
-        code = sr_service_method(self->service, "crash", &self->crash);
+        code = bench_service_wait(&self->of);
     }
     return code;
 }
 
 static int open_with(uint32_t spares, const char *sandbox, void **out_side) {
+    const struct bench_service_options options = {.spares = spares, .sandbox = sandbox};
     struct side *self = calloc(1, sizeof(*self));
     int code;
 
-    if (self == NULL || readlink("/proc/self/exe", self->program, sizeof(self->program) - 1) < 0) {
-        free(self);
-        return bench_complain(BENCH_WRONG, "safering: no memory or no /proc");
+    if (self == NULL) {
+        return bench_complain(BENCH_WRONG, "safering: out of memory");
     }
-    bench_unpin(); /* launcher and workers inherit where this thread may run */
     self->workers = 1 + spares;
-    code = open_service(self, spares, sandbox);
+    code = bench_service_open(&options, &self->of);
+    if (code >= 0) {
+        code = sr_service_method(self->of.service, "echo", &self->echo);
+    }
+    if (code >= 0) {
+        code = sr_service_method(self->of.service, "crash", &self->crash);
+    }
     if (code < 0) {
         side_close(self);
         return failed("service", code);
@@ -179,14 +91,14 @@ static int side_open_warm(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(1, STRICT, out_side);
+    return open_with(1, NULL, out_side);
 }
 
 static int side_open_cold(const struct bench_setup *setup, void **out_side,
                           struct bench_facts *out_facts) {
     (void)setup;
     (void)out_facts;
-    return open_with(0, STRICT, out_side);
+    return open_with(0, NULL, out_side);
 }
 
 static int side_open_free_warm(const struct bench_setup *setup, void **out_side,
@@ -211,13 +123,13 @@ static int crash_once(struct side *self, struct bench_work *out_work) {
     self->lost = self->answered = 0;
     code = call(self, self->crash);
     while (code >= 0 && self->lost == 0) {
-        code = wait_once(self);
+        code = bench_service_wait(&self->of);
     }
     if (code >= 0) {
         code = call(self, self->echo);
     }
     while (code >= 0 && self->answered == 0) {
-        code = wait_once(self);
+        code = bench_service_wait(&self->of);
     }
     out_work->ns += bench_now_ns() - begin_ns;
     out_work->checksum += self->lost == 1 && self->answered == 1;

@@ -74,6 +74,7 @@ static const struct bench_case *const cases[] = {
     &bench_case_ipc_designs_shared_10,
     &bench_case_ipc_designs_shared_100,
     &bench_case_ipc_designs_shared_1000,
+    &bench_case_ipc_proxy,
     &bench_case_ipc_restart,
     &bench_case_ipc_restart_free,
     &bench_case_ipc_stream,
