@@ -4,26 +4,17 @@
 #include "support/baseline.h"
 #include "support/failing.h"
 #include "support/scale.h"
-#include "support/services.h"
-#include "unit/fixture.h"
+#include "unit/service_host.h"
 
 #include <signal.h>
 #include <stdlib.h>
 
-#define MS        UINT64_C(1000000)
-#define SECOND    (1000 * MS)
 #define IN_FLIGHT 64u
 #define WORKERS   3u
 
 TestSuite(supervisor, .timeout = 120);
 
-struct host {
-    sr_ring *ring;
-    sr_supervisor *supervisor;
-    sr_service *service;
-    uint32_t ready_count;
-    uint32_t down_count;
-    uint32_t exits;
+static struct load {
     uint64_t begun;
     uint64_t told;
     uint64_t by_method;
@@ -33,51 +24,30 @@ struct host {
     uint64_t killed_ns;
     uint64_t gaps_ns[10000];
     uint32_t gap_count;
-};
-
-static struct host host;
-
-static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
-                     void *ctx) {
-    (void)service;
-    (void)version;
-    (void)code;
-    (void)ctx;
-    host.ready_count += change == SR_SERVICE_READY;
-    host.down_count += change == SR_SERVICE_WENT_DOWN;
-}
-
-static void on_worker_exit(sr_service *service, const sr_worker_exit *exit, void *ctx) {
-    (void)service;
-    (void)exit;
-    (void)ctx;
-    host.exits++;
-}
+} load;
 
 static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
     (void)service;
     (void)ctx;
-    host.told++;
-    cr_assert_eq(host.is_out[answer->tag % IN_FLIGHT], 1, "a call that had its answer");
-    host.is_out[answer->tag % IN_FLIGHT] = 0;
+    load.told++;
+    cr_assert_eq(load.is_out[answer->tag % IN_FLIGHT], 1, "a call that had its answer");
+    load.is_out[answer->tag % IN_FLIGHT] = 0;
     if (answer->source == SR_ANSWER_METHOD) {
-        host.by_method++;
+        load.by_method++;
         cr_assert_eq(answer->result, (int64_t)answer->data_bytes);
-        if (host.killed_ns != 0 && host.gap_count < COUNT_OF(host.gaps_ns)) {
-            host.gaps_ns[host.gap_count++] = now_ns() - host.killed_ns;
-            host.killed_ns = 0;
+        if (load.killed_ns != 0 && load.gap_count < COUNT_OF(load.gaps_ns)) {
+            load.gaps_ns[load.gap_count++] = now_ns() - load.killed_ns;
+            load.killed_ns = 0;
         }
     }
 }
 
 static sr_service_options options_of_all(void) {
-    sr_service_options options = service_options(NULL);
+    sr_service_options options = host_serving(NULL);
     options.workers = WORKERS;
     options.calls_max = IN_FLIGHT;
     options.restarts_window_ns = 0; /* no two ends are within it: never down */
     options.backoff_first_ns = 0;
-    options.on_state = on_state;
-    options.on_exit = on_worker_exit;
     return options;
 }
 
@@ -86,23 +56,23 @@ static int call_more(struct scale_random *random) {
     static unsigned char bytes[100000];
     for (uint32_t i = 0; i < IN_FLIGHT; i++) {
         sr_service_request request = SR_SERVICE_REQUEST_INIT;
-        request.tag = host.begun;
-        if (host.is_out[request.tag % IN_FLIGHT] != 0) {
+        request.tag = load.begun;
+        if (load.is_out[request.tag % IN_FLIGHT] != 0) {
             return 0;
         }
-        request.method = host.echo;
+        request.method = load.echo;
         request.data = bytes;
         request.data_bytes = scale_random_below(random, 8) == 0
                                  ? scale_random_below(random, sizeof bytes)
                                  : scale_random_below(random, 100);
         request.on_answer = on_answer;
-        host.is_out[request.tag % IN_FLIGHT] = 1; /* before: it may be answered in the call */
+        load.is_out[request.tag % IN_FLIGHT] = 1; /* before: it may be answered in the call */
         const int code = sr_service_call(host.service, &request, NULL);
         if (code < 0) {
-            host.is_out[request.tag % IN_FLIGHT] = 0;
+            load.is_out[request.tag % IN_FLIGHT] = 0;
             return code;
         }
-        host.begun++;
+        load.begun++;
     }
     return 0;
 }
@@ -132,19 +102,19 @@ static bool kill_one(struct scale_random *random) {
         return false;
     }
     killed[worker % 1024] = worker;
-    host.killed_ns = now_ns();
+    load.killed_ns = now_ns();
     cr_assert_eq(kill(infos[chosen].pid, SIGKILL), 0);
     return true;
 }
 
 static void service_begin(void) {
     const sr_service_options options = options_of_all();
-    host.ready_count = host.down_count = host.exits = 0;
+    host.changes[SR_SERVICE_READY] = host.changes[SR_SERVICE_WENT_DOWN] = host.exit_count = 0;
     assert_ok(sr_service_open(host.supervisor, &options, &host.service));
-    while (host.ready_count == 0) {
+    while (host.changes[SR_SERVICE_READY] == 0) {
         (void)wait_for_answers(20 * SECOND);
     }
-    assert_ok(sr_service_method(host.service, "echo", &host.echo));
+    assert_ok(sr_service_method(host.service, "echo", &load.echo));
 }
 
 static int compare(const void *left, const void *right) {
@@ -174,7 +144,7 @@ Test(supervisor, workers_killed_at_any_moment_leave_one_answer_per_call_and_noth
         }
         kills += kill_one(&random);
     }
-    while (host.told < host.begun) {
+    while (load.told < load.begun) {
         (void)wait_for_answers(20 * SECOND);
     }
     sr_service_stats stats = SR_SERVICE_STATS_INIT;
@@ -182,20 +152,20 @@ Test(supervisor, workers_killed_at_any_moment_leave_one_answer_per_call_and_noth
         (void)wait_for_answers(MS);
         assert_ok(sr_service_get_stats(host.service, &stats));
     } while (stats.ends_unasked < kills);
-    cr_assert(stats.calls == host.begun && stats.answers + stats.failures == host.begun);
+    cr_assert(stats.calls == load.begun && stats.answers + stats.failures == load.begun);
     cr_assert_eq(stats.ends_unasked, kills);
     cr_assert_eq(stats.calls_in_flight, 0);
-    cr_assert_eq(host.down_count, 0);
+    cr_assert_eq(host.changes[SR_SERVICE_WENT_DOWN], 0);
     assert_ok(sr_service_close(&host.service));
-    cr_assert_eq(host.exits, stats.starts);
+    cr_assert_eq(host.exit_count, stats.starts);
     const char *difference = baseline_difference(&before);
     cr_assert_null(difference, "%s", difference);
-    qsort(host.gaps_ns, host.gap_count, sizeof *host.gaps_ns, compare);
+    qsort(load.gaps_ns, load.gap_count, sizeof *load.gaps_ns, compare);
     printf("%zu kills, %zu calls, %zu answered; from kill to next answer: median %zu us, most %zu "
            "us\n",
-           (size_t)kills, (size_t)host.begun, (size_t)host.by_method,
-           (size_t)(host.gaps_ns[host.gap_count / 2] / 1000),
-           (size_t)(host.gaps_ns[host.gap_count - 1] / 1000));
+           (size_t)kills, (size_t)load.begun, (size_t)load.by_method,
+           (size_t)(load.gaps_ns[load.gap_count / 2] / 1000),
+           (size_t)(load.gaps_ns[load.gap_count - 1] / 1000));
     assert_ok(sr_supervisor_close(&host.supervisor));
     ring_end(&host.ring);
 }
@@ -207,15 +177,15 @@ Test(supervisor, workers_killed_at_any_moment_leave_one_answer_per_call_and_noth
 static bool try_service(uint64_t patience_ns) {
     const sr_service_options options = options_of_all();
     struct scale_random random = scale_random(2);
-    host.ready_count = host.down_count = 0;
-    host.begun = host.told = host.by_method = 0;
-    memset(host.is_out, 0, sizeof host.is_out);
+    host.changes[SR_SERVICE_READY] = host.changes[SR_SERVICE_WENT_DOWN] = 0;
+    load.begun = load.told = load.by_method = 0;
+    memset(load.is_out, 0, sizeof load.is_out);
     int code = sr_service_open(host.supervisor, &options, &host.service);
     const uint64_t until_ns = now_ns() + patience_ns;
-    while (code >= 0 && host.by_method < IN_FLIGHT && now_ns() < until_ns) {
+    while (code >= 0 && load.by_method < IN_FLIGHT && now_ns() < until_ns) {
         const sr_completion *completions = NULL;
-        if (host.ready_count > 0) {
-            const int called = sr_service_method(host.service, "echo", &host.echo);
+        if (host.changes[SR_SERVICE_READY] > 0) {
+            const int called = sr_service_method(host.service, "echo", &load.echo);
             (void)called; /* refused: it is asked again */
             if (called == 0) {
                 (void)call_more(&random);
@@ -224,11 +194,11 @@ static bool try_service(uint64_t patience_ns) {
         const int waited = sr_ring_wait(host.ring, 1, MS, NULL, &completions);
         (void)waited;
     }
-    const bool worked = host.by_method >= IN_FLIGHT;
+    const bool worked = load.by_method >= IN_FLIGHT;
     failing_relent();
     assert_ok(sr_service_close(&host.service));
-    cr_assert_eq(host.told, host.begun, "%zu calls, %zu answers", (size_t)host.begun,
-                 (size_t)host.told);
+    cr_assert_eq(load.told, load.begun, "%zu calls, %zu answers", (size_t)load.begun,
+                 (size_t)load.told);
     return worked;
 }
 

@@ -3,16 +3,11 @@
  * here by its rules. */
 #include "ipc/histogram.h"
 #include "support/launch.h"
-#include "support/services.h"
-#include "unit/fixture.h"
+#include "unit/service_host.h"
 
 #include <locale.h>
-#include <safering/supervisor.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define MS     UINT64_C(1000000)
-#define SECOND (1000 * MS)
 
 TestSuite(metrics, .timeout = 60);
 
@@ -59,72 +54,30 @@ Test(metrics, quantiles_are_limits_that_enough_are_below) {
 /* ---- a host -----------------------------------------------------------------------------------
  */
 
-struct host {
-    sr_ring *ring;
-    sr_supervisor *supervisor;
-    sr_service *service;
-    uint32_t ready_count;
-    uint32_t answers;
-};
-
-static struct host host;
-
-static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
-                     void *ctx) {
-    (void)service;
-    (void)version;
-    (void)code;
-    (void)ctx;
-    host.ready_count += change == SR_SERVICE_READY;
-}
-
-static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
-    (void)service;
-    (void)answer;
-    (void)ctx;
-    host.answers++;
-}
-
-#define UNTIL(condition)                                                                           \
-    do {                                                                                           \
-        while (!(condition)) {                                                                     \
-            assert_ok(sr_ring_wait(host.ring, 1, 20 * SECOND, NULL, NULL));                        \
-        }                                                                                          \
-    } while (0)
-
 static sr_service *service_of_name(const char *name) {
-    sr_service_options options = service_options(NULL);
+    sr_service_options options = host_serving(NULL);
     sr_service *service = NULL;
-    const uint32_t ready = host.ready_count;
+    const uint32_t ready = host.changes[SR_SERVICE_READY];
     options.name = name;
-    options.on_state = on_state;
     assert_ok(sr_service_open(host.supervisor, &options, &service));
-    UNTIL(host.ready_count > ready);
+    UNTIL(host.changes[SR_SERVICE_READY] > ready);
     return service;
 }
 
 static void host_begin(const char *name) {
-    misuse_watch();
-    host = (struct host){.ring = ring_make(NULL)};
-    host.supervisor = supervisor_make(host.ring);
+    host_open(NULL);
     host.service = service_of_name(name);
-}
-
-static void host_end(void) {
-    assert_ok(sr_service_close(&host.service));
-    assert_ok(sr_supervisor_close(&host.supervisor));
-    ring_end(&host.ring);
 }
 
 static uint32_t call(sr_service *service, const char *name, const void *data, uint64_t data_bytes) {
     sr_service_request request = SR_SERVICE_REQUEST_INIT;
-    const uint32_t answers = host.answers;
+    const uint32_t answers = host.answer_count;
     assert_ok(sr_service_method(service, name, &request.method));
     request.data = data;
     request.data_bytes = data_bytes;
-    request.on_answer = on_answer;
+    request.on_answer = host_on_answer;
     assert_ok(sr_service_call(service, &request, NULL));
-    UNTIL(host.answers > answers);
+    UNTIL(host.answer_count > answers);
     return request.method;
 }
 

@@ -5,106 +5,51 @@
  */
 #include "support/launch.h"
 #include "support/scale.h"
-#include "support/services.h"
-#include "unit/fixture.h"
+#include "unit/service_host.h"
 
 #include <poll.h>
 #include <stdatomic.h>
-
-#define MS     UINT64_C(1000000)
-#define SECOND (1000 * MS)
 
 TestSuite(proxy, .timeout = 60);
 
 /* ---- a host -----------------------------------------------------------------------------------
  */
 
-struct host {
-    sr_ring *ring;
-    sr_supervisor *supervisor;
-    sr_service *service;
-    sr_proxy *proxy;
-    uint32_t changes[5]; /* by enum sr_service_change */
-    uint32_t exits;
-};
+static sr_proxy *proxy;
 
-static struct host host;
-
-static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
-                     void *ctx) {
-    (void)service;
-    (void)version;
-    (void)code;
-    (void)ctx;
-    host.changes[change]++;
-}
-
-static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, void *ctx) {
-    (void)service;
-    (void)exit;
-    (void)ctx;
-    host.exits++;
-}
-
+/* For waits that nothing may end. */
 static void turn(uint64_t timeout_ns) {
     const int count = sr_ring_wait(host.ring, 1, timeout_ns, NULL, NULL);
     cr_assert(count >= 0 || count == SR_E_TIMEOUT, "sr_ring_wait: %d", count);
 }
 
-#define UNTIL(condition)                                                                           \
-    do {                                                                                           \
-        while (!(condition)) {                                                                     \
-            turn(20 * SECOND);                                                                     \
-        }                                                                                          \
-    } while (0)
-
 static sr_service_options serving(void) {
-    sr_service_options options = service_options(NULL);
-    options.on_state = on_state;
-    options.on_exit = on_exit_of_worker;
+    sr_service_options options = host_serving(NULL);
     options.stop_timeout_ns = 50 * MS; /* of workers that pause */
     return options;
 }
 
-static void host_begin_with(const sr_service_options *options, uint32_t calls_max) {
-    const sr_supervisor_options supervisor = supervisor_options();
+static void proxied_begin_with(const sr_service_options *options, uint32_t calls_max) {
     sr_ring_options ring = SR_RING_OPTIONS_INIT;
-    sr_proxy_options proxy = SR_PROXY_OPTIONS_INIT;
-    misuse_watch();
-    host = (struct host){0};
+    sr_proxy_options proxy_options = SR_PROXY_OPTIONS_INIT;
     ring.inbox_entries = 2;
-    proxy.calls_max = calls_max;
-    host.ring = ring_make(&ring);
-    assert_ok(sr_supervisor_open(host.ring, &supervisor, &host.supervisor));
-    assert_ok(sr_service_open(host.supervisor, options, &host.service));
-    assert_ok(sr_proxy_open(host.service, &proxy, &host.proxy));
+    proxy_options.calls_max = calls_max;
+    host_open(&ring);
+    host_open_service(options);
+    assert_ok(sr_proxy_open(host.service, &proxy_options, &proxy));
     UNTIL(host.changes[SR_SERVICE_READY] > 0);
 }
 
-static void host_begin(void) {
+static void proxied_begin(void) {
     const sr_service_options options = serving();
-    host_begin_with(&options, 16);
+    proxied_begin_with(&options, 16);
 }
 
-static void host_end(void) {
-    assert_ok(sr_proxy_close(&host.proxy));
-    cr_assert_null(host.proxy);
-    assert_ok(sr_service_close(&host.service));
-    assert_ok(sr_supervisor_close(&host.supervisor));
-    ring_end(&host.ring);
+static void proxied_end(void) {
+    assert_ok(sr_proxy_close(&proxy));
+    cr_assert_null(proxy);
+    host_end();
     assert_no_misuse();
-}
-
-static sr_service_stats stats_of(void) {
-    sr_service_stats stats = SR_SERVICE_STATS_INIT;
-    assert_ok(sr_service_get_stats(host.service, &stats));
-    return stats;
-}
-
-static uint32_t method(const char *name) {
-    uint32_t number = 0;
-    assert_ok(sr_service_method(host.service, name, &number));
-    return number;
 }
 
 /* ---- a thread that calls once -----------------------------------------------------------------
@@ -122,7 +67,7 @@ struct caller {
 static void *call_once(void *ctx) {
     struct caller *caller = ctx;
     const uint64_t start_ns = now_ns();
-    caller->code = sr_proxy_call(host.proxy, &caller->request, &caller->answer);
+    caller->code = sr_proxy_call(proxy, &caller->request, &caller->answer);
     caller->took_ns = now_ns() - start_ns;
     atomic_store(&caller->done, true);
     return NULL;
@@ -131,7 +76,7 @@ static void *call_once(void *ctx) {
 static void caller_begin(struct caller *caller, const char *name, const void *data,
                          uint64_t data_bytes) {
     *caller = (struct caller){.request = SR_PROXY_REQUEST_INIT};
-    caller->request.method = method(name);
+    caller->request.method = host_method(name);
     caller->request.data = data;
     caller->request.data_bytes = data_bytes;
 }
@@ -166,7 +111,7 @@ static void caller_run(struct caller *caller) {
 Test(proxy, an_answer_goes_into_the_room_or_into_memory_of_its_own) {
     struct caller caller;
     char room[8];
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "echo", "12345678", 8);
     caller.request.room = room;
     caller.request.room_bytes = sizeof room;
@@ -193,7 +138,7 @@ Test(proxy, an_answer_goes_into_the_room_or_into_memory_of_its_own) {
     caller_run(&caller);
     cr_assert_eq(caller.answer.result, 0);
     cr_assert_null(caller.answer.data);
-    host_end();
+    proxied_end();
 }
 
 struct worker_thread {
@@ -223,7 +168,7 @@ static void *call_often(void *ctx) {
         request.data_bytes = count * sizeof *words;
         request.room = room;
         request.room_bytes = sizeof room;
-        const int code = sr_proxy_call(host.proxy, &request, &answer);
+        const int code = sr_proxy_call(proxy, &request, &answer);
         if (code == SR_E_FULL) {
             self->full++;
             continue;
@@ -246,10 +191,10 @@ static void call_from_threads(uint32_t threads, uint32_t workers, uint32_t isola
     _Atomic uint32_t left = threads;
     options.workers = workers;
     options.isolation = isolation;
-    host_begin_with(&options, calls_max);
+    proxied_begin_with(&options, calls_max);
     for (uint32_t i = 0; i < threads; i++) {
         list[i] = (struct worker_thread){
-            .number = i, .echo = method("echo"), .calls = scale_count(500, 50), .left = &left};
+            .number = i, .echo = host_method("echo"), .calls = scale_count(500, 50), .left = &left};
         cr_assert_eq(pthread_create(&list[i].thread, NULL, call_often, &list[i]), 0);
     }
     while (atomic_load(&left) > 0) {
@@ -260,7 +205,7 @@ static void call_from_threads(uint32_t threads, uint32_t workers, uint32_t isola
         cr_assert_eq(list[i].wrong, 0);
         cr_assert(calls_max >= threads ? list[i].full == 0 : true, "there is room for all");
     }
-    host_end();
+    proxied_end();
 }
 
 Test(proxy, threads_call_through_one_proxy) {
@@ -280,11 +225,11 @@ Test(proxy, more_threads_than_slots_are_refused_and_lose_nothing) {
 
 Test(proxy, an_owner_that_sleeps_for_ever_is_woken) {
     struct caller caller;
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "echo", "a", 1);
     for (uint64_t i = 0; i < 20; i++) {
         caller_start(&caller);
-        while (stats_of().answers == i) {
+        while (host_stats().answers == i) {
             const int count = sr_ring_wait(host.ring, 1, SR_FOREVER, NULL, NULL);
             cr_assert_geq(count, 0, "sr_ring_wait: %d", count);
         }
@@ -292,18 +237,18 @@ Test(proxy, an_owner_that_sleeps_for_ever_is_woken) {
         cr_assert_eq(caller.answer.result, 1);
         sr_proxy_answer_release(&caller.answer);
     }
-    host_end();
+    proxied_end();
 }
 
 Test(proxy, an_owner_in_an_event_loop_is_woken) {
     struct caller caller;
     int event_fd = -1;
-    host_begin();
+    proxied_begin();
     assert_ok(sr_ring_event_fd(host.ring, &event_fd));
     caller_begin(&caller, "echo", "a", 1);
     for (uint64_t i = 0; i < 20; i++) {
         caller_start(&caller);
-        while (stats_of().answers == i) {
+        while (host_stats().answers == i) {
             struct pollfd event = {.fd = event_fd, .events = POLLIN};
             uint64_t left_ns = 0;
             assert_ok(sr_ring_next_deadline_ns(host.ring, &left_ns));
@@ -317,7 +262,7 @@ Test(proxy, an_owner_in_an_event_loop_is_woken) {
         cr_assert_eq(caller.answer.result, 1);
         sr_proxy_answer_release(&caller.answer);
     }
-    host_end();
+    proxied_end();
 }
 
 /* ---- what goes wrong --------------------------------------------------------------------------
@@ -325,7 +270,7 @@ Test(proxy, an_owner_in_an_event_loop_is_woken) {
 
 Test(proxy, a_worker_that_dies_is_told) {
     struct caller caller;
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "crash", NULL, 0);
     caller_run(&caller);
     assert_lost(&caller, SR_E_PEER_DIED);
@@ -333,28 +278,28 @@ Test(proxy, a_worker_that_dies_is_told) {
     caller_run(&caller);
     cr_assert_eq(caller.answer.source, SR_ANSWER_METHOD);
     sr_proxy_answer_release(&caller.answer);
-    host_end();
+    proxied_end();
 }
 
 Test(proxy, a_deadline_ends_the_call_and_the_worker_that_runs_it) {
     const uint32_t pause_ms = 60000;
     struct caller caller;
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "pause", &pause_ms, sizeof pause_ms);
     caller.request.deadline_ns = 50 * MS;
     caller_run(&caller);
     assert_lost(&caller, SR_E_TIMEOUT);
     cr_assert_geq(caller.took_ns, 50 * MS);
     cr_assert_lt(caller.took_ns, 20 * SECOND);
-    UNTIL(host.exits > 0);
-    host_end();
+    UNTIL(host.exit_count > 0);
+    proxied_end();
 }
 
 Test(proxy, a_thread_leaves_at_its_deadline_though_the_owner_does_not_look) {
     struct caller *caller = malloc(sizeof *caller);
     char *room = malloc(64);
     cr_assert(caller != NULL && room != NULL);
-    host_begin();
+    proxied_begin();
     caller_begin(caller, "echo", "abc", 3);
     caller->request.room = room;
     caller->request.room_bytes = 64;
@@ -368,8 +313,8 @@ Test(proxy, a_thread_leaves_at_its_deadline_though_the_owner_does_not_look) {
     for (int i = 0; i < 5; i++) {
         turn(5 * MS);
     }
-    cr_assert_eq(stats_of().calls, 0, "it was withdrawn before it was called");
-    host_end();
+    cr_assert_eq(host_stats().calls, 0, "it was withdrawn before it was called");
+    proxied_end();
 }
 
 Test(proxy, a_thread_leaves_while_a_worker_has_its_call) {
@@ -378,13 +323,13 @@ Test(proxy, a_thread_leaves_while_a_worker_has_its_call) {
     char *room = malloc(64);
     struct caller behind;
     cr_assert(caller != NULL && room != NULL);
-    host_begin();
+    proxied_begin();
     caller_begin(caller, "pause", &pause_ms, sizeof pause_ms);
     caller->request.room = room;
     caller->request.room_bytes = 64;
     caller->request.deadline_ns = 100 * MS;
     caller_start(caller);
-    while (stats_of().calls == 0) {
+    while (host_stats().calls == 0) {
         turn(MS);
     }
     caller_join(caller); /* without a turn: by itself */
@@ -395,7 +340,7 @@ Test(proxy, a_thread_leaves_while_a_worker_has_its_call) {
     caller_run(&behind); /* of the same worker or, if that was killed in time, of another one */
     cr_assert_eq(behind.answer.source, SR_ANSWER_METHOD);
     sr_proxy_answer_release(&behind.answer);
-    host_end();
+    proxied_end();
 }
 
 Test(proxy, what_a_service_refuses_is_told) {
@@ -404,7 +349,7 @@ Test(proxy, what_a_service_refuses_is_told) {
     sr_service_options options = serving();
     options.payload_max_bytes = sizeof large - 1;
     options.calls_max = 1;
-    host_begin_with(&options, 4);
+    proxied_begin_with(&options, 4);
     caller_begin(&caller, "echo", large, sizeof large);
     caller_run(&caller);
     assert_code(caller.code, SR_E_BOUNDS);
@@ -421,15 +366,15 @@ Test(proxy, what_a_service_refuses_is_told) {
     caller_begin(&first, "pause", &pause_ms, sizeof pause_ms);
     caller_begin(&caller, "echo", NULL, 0);
     caller_start(&first);
-    while (stats_of().calls_in_flight == 0) {
+    while (host_stats().calls_in_flight == 0) {
         turn(MS);
     }
     caller_run(&caller);
     assert_code(caller.code, SR_E_FULL);
-    assert_ok(sr_proxy_close(&host.proxy));
+    assert_ok(sr_proxy_close(&proxy));
     caller_join(&first);
     assert_lost(&first, -ECANCELED);
-    host_end();
+    proxied_end();
 }
 
 static void *stray(void *ctx) {
@@ -437,17 +382,17 @@ static void *stray(void *ctx) {
     struct caller *caller = ctx;
     sr_proxy_request bad = caller->request;
     bad.reserved = 1;
-    assert_code(sr_proxy_call(host.proxy, &bad, &answer), -EINVAL);
+    assert_code(sr_proxy_call(proxy, &bad, &answer), -EINVAL);
     bad = caller->request;
     bad.data_bytes = 1;
-    assert_code(sr_proxy_call(host.proxy, &bad, &answer), -EINVAL);
+    assert_code(sr_proxy_call(proxy, &bad, &answer), -EINVAL);
     bad = caller->request;
     bad.room_bytes = 1;
-    assert_code(sr_proxy_call(host.proxy, &bad, &answer), -EINVAL);
-    assert_code(sr_proxy_call(host.proxy, NULL, &answer), -EINVAL);
-    assert_code(sr_proxy_call(host.proxy, &caller->request, NULL), -EINVAL);
-    assert_code(sr_proxy_close(&host.proxy), SR_E_WRONG_THREAD);
-    assert_code(sr_proxy_stop(host.proxy), SR_E_WRONG_THREAD);
+    assert_code(sr_proxy_call(proxy, &bad, &answer), -EINVAL);
+    assert_code(sr_proxy_call(proxy, NULL, &answer), -EINVAL);
+    assert_code(sr_proxy_call(proxy, &caller->request, NULL), -EINVAL);
+    assert_code(sr_proxy_close(&proxy), SR_E_WRONG_THREAD);
+    assert_code(sr_proxy_stop(proxy), SR_E_WRONG_THREAD);
     sr_proxy *mine = NULL;
     assert_code(sr_proxy_open(host.service, NULL, &mine), SR_E_WRONG_THREAD);
     return NULL;
@@ -456,9 +401,9 @@ static void *stray(void *ctx) {
 Test(proxy, wrong_requests_and_wrong_threads_are_refused) {
     struct caller caller;
     sr_proxy_answer answer;
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "echo", NULL, 0);
-    assert_code(sr_proxy_call(host.proxy, &caller.request, &answer), SR_E_STATE);
+    assert_code(sr_proxy_call(proxy, &caller.request, &answer), SR_E_STATE);
     assert_misuse("sr_proxy_call", SR_E_STATE);
     assert_code(sr_service_close(&host.service), SR_E_STATE);
     assert_misuse("sr_service_close", SR_E_STATE);
@@ -466,34 +411,34 @@ Test(proxy, wrong_requests_and_wrong_threads_are_refused) {
     caller_join(&caller);
     cr_assert_eq(misuse.count, 8);
     misuse_forget();
-    host_end();
+    proxied_end();
 }
 
 Test(proxy, bad_options_and_a_ring_without_an_inbox_are_refused) {
     sr_proxy_options options = SR_PROXY_OPTIONS_INIT;
-    sr_proxy *proxy = NULL;
-    host_begin();
+    sr_proxy *another = NULL;
+    proxied_begin();
     options.calls_max = 0;
-    assert_code(sr_proxy_open(host.service, &options, &proxy), SR_E_BOUNDS);
+    assert_code(sr_proxy_open(host.service, &options, &another), SR_E_BOUNDS);
     options.calls_max = 65537;
-    assert_code(sr_proxy_open(host.service, &options, &proxy), SR_E_BOUNDS);
+    assert_code(sr_proxy_open(host.service, &options, &another), SR_E_BOUNDS);
     options.calls_max = 65536;
     options.reserved = 1;
-    assert_code(sr_proxy_open(host.service, &options, &proxy), -EINVAL);
+    assert_code(sr_proxy_open(host.service, &options, &another), -EINVAL);
     options.reserved = 0;
-    assert_ok(sr_proxy_open(host.service, &options, &proxy));
-    assert_ok(sr_proxy_close(&proxy));
+    assert_ok(sr_proxy_open(host.service, &options, &another));
+    assert_ok(sr_proxy_close(&another));
     misuse_forget();
 
     sr_ring *deaf = ring_make(NULL);
     sr_supervisor *supervisor = supervisor_make(deaf);
     sr_service *service = service_make(supervisor);
-    assert_code(sr_proxy_open(service, NULL, &proxy), SR_E_STATE);
+    assert_code(sr_proxy_open(service, NULL, &another), SR_E_STATE);
     assert_misuse("sr_proxy_open", SR_E_STATE);
     assert_ok(sr_service_close(&service));
     assert_ok(sr_supervisor_close(&supervisor));
     ring_end(&deaf);
-    host_end();
+    proxied_end();
 }
 
 /* ---- the end ----------------------------------------------------------------------------------
@@ -502,21 +447,21 @@ Test(proxy, bad_options_and_a_ring_without_an_inbox_are_refused) {
 Test(proxy, stopping_answers_what_waits_wherever_it_is) {
     const uint32_t pause_ms = 60000;
     struct caller callers[6];
-    host_begin();
+    proxied_begin();
     for (size_t i = 0; i < COUNT_OF(callers); i++) {
         caller_begin(&callers[i], "pause", &pause_ms, sizeof pause_ms);
     }
     for (size_t i = 0; i < 3; i++) {
         caller_start(&callers[i]);
     }
-    while (stats_of().calls < 3) {
+    while (host_stats().calls < 3) {
         turn(MS);
     }
     for (size_t i = 3; i < COUNT_OF(callers); i++) {
         caller_start(&callers[i]); /* these the owner does not see before it closes */
     }
     (void)usleep(20000);
-    assert_ok(sr_proxy_stop(host.proxy));
+    assert_ok(sr_proxy_stop(proxy));
     for (size_t i = 0; i < COUNT_OF(callers); i++) {
         caller_join(&callers[i]);
         if (callers[i].code != -ECANCELED) {
@@ -526,17 +471,17 @@ Test(proxy, stopping_answers_what_waits_wherever_it_is) {
     caller_start(&callers[0]);
     caller_join(&callers[0]);
     assert_code(callers[0].code, -ECANCELED);
-    assert_ok(sr_proxy_stop(host.proxy));
+    assert_ok(sr_proxy_stop(proxy));
     /* The service has forgotten them, and goes on. */
-    const sr_service_request echo = {.size = sizeof echo, .method = method("echo")};
+    const sr_service_request echo = {.size = sizeof echo, .method = host_method("echo")};
     assert_ok(sr_service_call(host.service, &echo, NULL));
     turn(0);
-    host_end();
+    proxied_end();
 }
 
 static void *own_and_vanish(void *ctx) {
     (void)ctx;
-    host_begin();
+    proxied_begin();
     return NULL;
 }
 
@@ -549,12 +494,12 @@ Test(proxy, an_owner_that_ends_is_told_to_who_waits) {
     caller_join(&caller);
     assert_lost(&caller, SR_E_PEER_DIED);
     /* What it has left is memory: from the ring inwards. */
-    assert_code(sr_proxy_close(&host.proxy), SR_E_STATE);
+    assert_code(sr_proxy_close(&proxy), SR_E_STATE);
     misuse_forget();
     const int code = sr_ring_destroy(&host.ring);
     cr_assert(code == 0 || code == SR_E_IN_FLIGHT, "%s", sr_error_name(code));
     assert_ok(sr_quarantine_sweep(20 * SECOND));
-    assert_ok(sr_proxy_close(&host.proxy));
+    assert_ok(sr_proxy_close(&proxy));
     assert_ok(sr_service_close(&host.service));
     assert_ok(sr_supervisor_close(&host.supervisor));
 }
@@ -562,26 +507,26 @@ Test(proxy, an_owner_that_ends_is_told_to_who_waits) {
 Test(proxy, a_forked_child_is_refused_and_may_free_its_copy) {
     const uint32_t pause_ms = 60000;
     struct caller caller;
-    host_begin();
+    proxied_begin();
     caller_begin(&caller, "pause", &pause_ms, sizeof pause_ms);
     caller_start(&caller);
-    while (stats_of().calls_in_flight == 0) {
+    while (host_stats().calls_in_flight == 0) {
         turn(MS);
     }
     const pid_t child = fork();
     if (child == 0) {
         sr_proxy_answer answer;
-        const bool refused = sr_proxy_call(host.proxy, &caller.request, &answer) == SR_E_FORKED &&
-                             sr_proxy_stop(host.proxy) == SR_E_FORKED;
-        const bool closed = sr_ring_destroy(&host.ring) == 0 && sr_proxy_close(&host.proxy) == 0 &&
+        const bool refused = sr_proxy_call(proxy, &caller.request, &answer) == SR_E_FORKED &&
+                             sr_proxy_stop(proxy) == SR_E_FORKED;
+        const bool closed = sr_ring_destroy(&host.ring) == 0 && sr_proxy_close(&proxy) == 0 &&
                             sr_service_close(&host.service) == 0;
         _exit(refused ? closed ? 0 : 2 : 1);
     }
     int status = -1;
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert_eq(status, 0, "the child ended with %x", (unsigned int)status);
-    assert_ok(sr_proxy_close(&host.proxy));
+    assert_ok(sr_proxy_close(&proxy));
     caller_join(&caller);
     assert_lost(&caller, -ECANCELED);
-    host_end();
+    proxied_end();
 }

@@ -5,115 +5,46 @@
  * test_sandbox_rules.c.
  */
 #include "support/launch.h"
-#include "support/services.h"
-#include "unit/fixture.h"
+#include "unit/service_host.h"
 
-#include <safering/supervisor.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#define SECOND UINT64_C(1000000000)
 
 /* AddressSanitizer's shadow memory is larger than any limit. */
 #define LIMITS (FIXTURE_HAS_ASAN ? ",memory=unlimited" : "")
 
 TestSuite(service_sandbox, .timeout = 60);
 
-struct host {
-    sr_ring *ring;
-    sr_supervisor *supervisor;
-    sr_service *service;
-    uint32_t ready_count;
-    uint32_t down_count;
-    uint32_t reload_count;
-    uint32_t exit_count;
-    sr_worker_exit exit; /* the first */
-    uint32_t answer_count;
-    sr_answer answer;
-};
-
-static struct host host;
-
-static void on_state(sr_service *service, enum sr_service_change change, uint32_t version, int code,
-                     void *ctx) {
-    (void)service;
-    (void)version;
-    (void)code;
-    (void)ctx;
-    host.ready_count += change == SR_SERVICE_READY;
-    host.down_count += change == SR_SERVICE_WENT_DOWN;
-    host.reload_count += change == SR_SERVICE_RELOADED;
-}
-
-static void on_exit_of_worker(sr_service *service, const sr_worker_exit *exit, void *ctx) {
-    (void)service;
-    (void)ctx;
-    if (host.exit_count++ == 0) {
-        host.exit = *exit;
-    }
-}
-
-#define UNTIL(condition)                                                                           \
-    do {                                                                                           \
-        while (!(condition)) {                                                                     \
-            assert_ok(sr_ring_wait(host.ring, 1, 20 * SECOND, NULL, NULL));                        \
-        }                                                                                          \
-    } while (0)
-
 /* A service of programs/serving.c; its workers leave no core and, since a process that may not be
  * traced cannot look for leaks, do not look for leaks. */
 static sr_service_options serving(const char *const *arguments, const char *sandbox) {
     static const char *const variables[] = {"ASAN_OPTIONS=detect_leaks=0",
                                             "LSAN_OPTIONS=detect_leaks=0", NULL};
-    sr_service_options options = service_options(arguments);
+    sr_service_options options = host_serving(arguments);
     options.variables = variables;
     options.sandbox = sandbox;
     options.restarts_max = 1;
-    options.on_state = on_state;
-    options.on_exit = on_exit_of_worker;
     return options;
 }
 
 static void host_begin(const sr_service_options *options) {
-    misuse_watch();
-    host = (struct host){.ring = ring_make(NULL)};
-    host.supervisor = supervisor_make(host.ring);
-    assert_ok(sr_service_open(host.supervisor, options, &host.service));
-    UNTIL(host.ready_count + host.down_count > 0);
+    host_open(NULL);
+    host_open_service(options);
+    UNTIL(host.changes[SR_SERVICE_READY] + host.changes[SR_SERVICE_WENT_DOWN] > 0);
 }
 
 static void host_begin_in(const char *sandbox) {
     const sr_service_options options = serving(NULL, sandbox);
     host_begin(&options);
-    cr_assert_eq(host.ready_count, 1, "worker ended: cause %u, code %d (%s), layer %s",
-                 host.exit.cause, host.exit.code, sr_error_name(host.exit.code),
+    cr_assert_eq(host.changes[SR_SERVICE_READY], 1,
+                 "worker ended: cause %u, code %d (%s), layer %s", host.exit.cause, host.exit.code,
+                 sr_error_name(host.exit.code),
                  host.exit.sandbox_layer != NULL ? host.exit.sandbox_layer : "none");
 }
 
-static void host_end(void) {
-    assert_ok(sr_service_close(&host.service));
-    assert_ok(sr_supervisor_close(&host.supervisor));
-    ring_end(&host.ring);
-}
-
-static void on_answer(sr_service *service, const sr_answer *answer, void *ctx) {
-    (void)service;
-    (void)ctx;
-    host.answer_count++;
-    host.answer = *answer;
-}
-
 static sr_answer answer_to(const char *name, const char *text) {
-    sr_service_request request = SR_SERVICE_REQUEST_INIT;
-    const uint32_t count = host.answer_count;
-    assert_ok(sr_service_method(host.service, name, &request.method));
-    request.data = text;
-    request.data_bytes = strlen(text);
-    request.on_answer = on_answer;
-    assert_ok(sr_service_call(host.service, &request, NULL));
-    UNTIL(host.answer_count > count);
-    return host.answer;
+    return host_answer_to(name, text, strlen(text));
 }
 
 static int64_t result_of(const char *name, const char *text) {
@@ -237,7 +168,7 @@ Test(service_sandbox, the_program_loads_between_the_two_stages) {
     const char *const arguments[] = {"1", "well", file_path, NULL};
     const sr_service_options options = serving(arguments, sandbox);
     host_begin(&options);
-    cr_assert_eq(host.ready_count, 1);
+    cr_assert_eq(host.changes[SR_SERVICE_READY], 1);
     cr_assert_eq(result_of("loaded", ""), 0);
     host_end();
     const char *const outside[] = {"1", "well", "/proc/self/status", NULL};
@@ -255,10 +186,10 @@ Test(service_sandbox, a_reload_may_bring_another_sandbox) {
     cr_assert_eq(result_of("open", "/proc/self/status"), 0);
     const sr_service_options options = serving(NULL, sandbox);
     assert_ok(sr_service_reload(host.service, &options));
-    UNTIL(host.reload_count == 1);
+    UNTIL(host.changes[SR_SERVICE_RELOADED] == 1);
     cr_assert_eq(result_of("open", "/proc/self/status"), -EACCES);
     assert_ok(sr_service_reload(host.service, NULL)); /* as it was */
-    UNTIL(host.reload_count == 2);
+    UNTIL(host.changes[SR_SERVICE_RELOADED] == 2);
     cr_assert_eq(result_of("open", "/proc/self/status"), -EACCES);
     host_end();
 }
@@ -271,7 +202,7 @@ static void is_confined_with(uint32_t isolation) {
     sr_service_options options = serving(NULL, sandbox);
     options.isolation = isolation;
     host_begin(&options);
-    cr_assert_eq(host.ready_count, 1);
+    cr_assert_eq(host.changes[SR_SERVICE_READY], 1);
     cr_assert_eq(result_of("open", "/proc/self/status"), -EACCES);
     cr_assert_eq(result_of("fork", ""), -EPERM);
     static char text[5000];
@@ -299,7 +230,7 @@ Test(service_sandbox, a_worker_over_memory_that_it_can_write_is_confined_too) {
 static void expect_not_confined(const sr_service_options *options, int code, uint32_t layer,
                                 uint32_t path) {
     host_begin(options);
-    cr_assert_eq(host.ready_count, 0);
+    cr_assert_eq(host.changes[SR_SERVICE_READY], 0);
     UNTIL(host.exit_count >= 2); /* restarts_max is 1 */
     cr_assert_eq(host.exit.cause, SR_WORKER_NOT_CONFINED, "cause %u", host.exit.cause);
     assert_code(host.exit.code, code);
@@ -327,7 +258,7 @@ Test(service_sandbox, a_program_that_fails_to_load_is_not_ready) {
     const char *const arguments[] = {"1", "unloaded", NULL};
     const sr_service_options options = serving(arguments, "none");
     host_begin(&options);
-    cr_assert_eq(host.down_count, 1);
+    cr_assert_eq(host.changes[SR_SERVICE_WENT_DOWN], 1);
     UNTIL(host.exit_count > 0);
     cr_assert_eq(host.exit.cause, SR_WORKER_BY_ITSELF);
     cr_assert_eq(host.exit.status, 4);
