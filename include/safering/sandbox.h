@@ -5,14 +5,17 @@
  *
  * Words of a policy, separated by commas:
  *
- *   strict        all layers: no file can be opened, no network, no new process, no new code,
- * limits path-ro=PATH  as strict, and what is at and below PATH may be read, and mapped as code
- * while the worker loads its libraries path-rw=PATH  as strict, and what is at and below PATH may
- * be read, written, made and removed network       as strict, and TCP and UDP memory=SIZE,
- * file=SIZE, cpu=SECONDS, descriptors=NUMBER, processes=NUMBER as strict, with this limit of
- * address space (else 8G), of the length of a file that is written (1G), of processor time
- * (unlimited), of open descriptors (256), of processes and threads (128) none          no layer at
- * all; stands alone
+ *   strict              all layers: no files, no network, no new processes, no new code, limits
+ *   path-ro=PATH        strict, but what is at and below PATH may be read, and mapped as code while
+ *                       the worker loads its libraries
+ *   path-rw=PATH        strict, but what is there may be read, written, made and removed
+ *   network             strict, but TCP and UDP
+ *   memory=SIZE         limit of address space, else 8G
+ *   file=SIZE           of the length of a file that is written, else 1G
+ *   cpu=SECONDS         of processor time, else unlimited
+ *   descriptors=NUMBER  of open descriptors, else 256
+ *   processes=NUMBER    of processes and threads, else 128
+ *   none                no layer at all; stands alone
  *
  * PATH is absolute, of at most 511 bytes, without a comma; there are at most 16. A SIZE is in
  * bytes, or with K, M or G. `unlimited` leaves a limit as the host has it.

@@ -10,6 +10,9 @@
 
 /* io_uring_setup(2), io_uring_enter(2) and io_uring_register(2) fail with @code. */
 const char *deny_io_uring(int code);
+/* No namespace can be made: unshare(2), and clone(2) with such a flag, fail with @code; clone3(2),
+ * whose flags no filter sees, with ENOSYS, which programs do without. */
+const char *deny_namespaces(int code);
 /* The system call with this number (SYS_*) fails with @code. */
 const char *deny_call(unsigned int number, int code);
 
