@@ -13,7 +13,8 @@
  * A thread leaves before that, when its time is over, by putting WITHDRAWN in the place of POSTED
  * or UNDER_WAY; then the slot is the owner's, which frees it when it comes upon it. So it may leave
  * at any time, and what the owner writes to is never memory of a thread that has left. In BEGUN and
- * ENDING it has to wait for the little while that a copy takes.
+ * ENDING it has to wait for the little while that a copy takes. proofs/errand.pml has all of this
+ * as a model (docs/PROOFS.md).
  *
  * Neighbours: proxy.c, whose errands are calls; ring/inbox.h wakes an owner that sleeps.
  */
