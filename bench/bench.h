@@ -219,6 +219,9 @@ extern const struct bench_case bench_case_ipc_proxy;
 extern const struct bench_case bench_case_ipc_restart;
 extern const struct bench_case bench_case_ipc_restart_free;
 extern const struct bench_case bench_case_ipc_stream;
+extern const struct bench_case bench_case_ipc_drop_best_effort;
+extern const struct bench_case bench_case_ipc_drop_reliable;
+extern const struct bench_case bench_case_ipc_drop_realtime;
 
 /* One measured line: a side against another. */
 struct bench_row {

@@ -3,10 +3,14 @@
  * ipc.stream: messages of 64 bytes from one thread to another, validated and copied by the reader,
  * against a queue that validates nothing. Nobody sleeps. Streams are inside of the library, so this
  * file links its static part.
+ *
+ * ipc.drop: the same where a full stream loses messages by its policy: the writer never waits, and
+ * the round is over when the reader has got, or knows to be lost, every one of them.
  */
 #include "baseline.h"
 #include "ipc/stream.h"
 #include "work.h"
+#include <errno.h>
 #include <safering/error.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -18,6 +22,7 @@ struct side {
     struct sri_stream_place place;
     struct bench_partner *partner;
     const struct bench_round *round;
+    uint64_t seen; /* messages of all rounds that were got, or are lost */
 };
 
 static void side_close(void *side) {
@@ -75,6 +80,17 @@ static int open_guaranteed(const struct bench_setup *setup, void **out_side,
     (void)out_facts; /* no ring */
     return side_open_as(SRI_OVERFLOW_GUARANTEED, out_side);
 }
+
+#define OPEN_LOSSY(name, policy)                                                                   \
+    static int open_##name(const struct bench_setup *setup, void **out_side,                       \
+                           struct bench_facts *out_facts) {                                        \
+        (void)setup;                                                                               \
+        (void)out_facts;                                                                           \
+        return side_open_as(policy, out_side);                                                     \
+    }
+OPEN_LOSSY(best_effort, SRI_OVERFLOW_BEST_EFFORT)
+OPEN_LOSSY(reliable, SRI_OVERFLOW_RELIABLE)
+OPEN_LOSSY(realtime, SRI_OVERFLOW_REALTIME)
 
 static int flood(void *argument) {
     struct side *self = argument;
@@ -136,6 +152,41 @@ static int side_run(void *side, const struct bench_round *round, struct bench_wo
     return bench_partner_wait(self->partner);
 }
 
+/* Every message once: got, and then it is right, or passed over. */
+static int drop_run(void *side, const struct bench_round *round, struct bench_work *out_work) {
+    struct side *self = side;
+    uint64_t begin = 0;
+    const uint64_t first = self->seen;
+
+    self->round = round;
+    bench_partner_begin(self->partner, flood, self);
+    while (self->seen < first + round->ops) {
+        uint64_t bytes[BENCH_STREAM_WORDS];
+        struct sri_message message;
+        const int code = sri_stream_take(&self->reader, bytes, sizeof(bytes), &message);
+
+        if (code == 0 || code == -EAGAIN) {
+            continue; /* nothing yet, or overwritten again and again */
+        }
+        if (code != 1 || message.number < self->seen ||
+            !bench_stream_is_right(bytes, round->base + (message.number - first))) {
+            return bench_complain(BENCH_WRONG, "safering: take: %s", sr_strerror(code));
+        }
+        if (begin == 0) {
+            begin = bench_now_ns();
+        }
+        for (; self->seen <= message.number; self->seen++) {
+            out_work->checksum += round->base + (self->seen - first);
+            out_work->ops++;
+        }
+        if (sri_stream_release(&self->reader) != 0) {
+            return bench_complain(BENCH_WRONG, "safering: release");
+        }
+    }
+    out_work->ns = bench_now_ns() - begin;
+    return bench_partner_wait(self->partner);
+}
+
 static uint64_t expect(const struct bench_setup *setup, const struct bench_round *round) {
     uint64_t sum = 0;
 
@@ -158,3 +209,20 @@ const struct bench_case bench_case_ipc_stream = {
     .baseline = &bench_baseline_spsc,
     .expect = expect,
 };
+
+#define CASE_DROP(policy)                                                                          \
+    static const struct bench_side policy = {"safering", open_##policy, drop_run, side_close, 1};  \
+    const struct bench_case bench_case_ipc_drop_##policy = {                                       \
+        .name = "ipc.drop." #policy,                                                               \
+        .question = "a message that may be lost, against a queue that trusts and loses none",      \
+        .size = BENCH_STREAM_WORDS * 8,                                                            \
+        .round_ops = 65536,                                                                        \
+        .cpus = 2,                                                                                 \
+        .ours = &(policy),                                                                         \
+        .baseline = &bench_baseline_spsc,                                                          \
+        .expect = expect,                                                                          \
+    }
+
+CASE_DROP(best_effort);
+CASE_DROP(reliable);
+CASE_DROP(realtime);

@@ -78,6 +78,9 @@ static const struct bench_case *const cases[] = {
     &bench_case_ipc_restart,
     &bench_case_ipc_restart_free,
     &bench_case_ipc_stream,
+    &bench_case_ipc_drop_best_effort,
+    &bench_case_ipc_drop_reliable,
+    &bench_case_ipc_drop_realtime,
 };
 
 enum { CASE_COUNT = sizeof(cases) / sizeof(cases[0]) };
