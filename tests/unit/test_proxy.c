@@ -287,10 +287,13 @@ Test(proxy, a_deadline_ends_the_call_and_the_worker_that_runs_it) {
     proxied_begin();
     caller_begin(&caller, "pause", &pause_ms, sizeof pause_ms);
     caller.request.deadline_ns = 50 * MS;
-    caller_run(&caller);
-    assert_lost(&caller, SR_E_TIMEOUT);
-    cr_assert_geq(caller.took_ns, 50 * MS);
-    cr_assert_lt(caller.took_ns, 20 * SECOND);
+    do { /* on a slow machine its time may be over before it is called */
+        caller.done = false;
+        caller_run(&caller);
+        assert_lost(&caller, SR_E_TIMEOUT);
+        cr_assert_geq(caller.took_ns, 50 * MS);
+        cr_assert_lt(caller.took_ns, 20 * SECOND);
+    } while (host_stats().calls == 0);
     UNTIL(host.exit_count > 0);
     proxied_end();
 }
@@ -328,12 +331,15 @@ Test(proxy, a_thread_leaves_while_a_worker_has_its_call) {
     caller->request.room = room;
     caller->request.room_bytes = 64;
     caller->request.deadline_ns = 100 * MS;
-    caller_start(caller);
-    while (host_stats().calls == 0) {
-        turn(MS);
-    }
-    caller_join(caller); /* without a turn: by itself */
-    assert_lost(caller, SR_E_TIMEOUT);
+    do { /* on a slow machine its time may be over before it is called */
+        caller->done = false;
+        caller_start(caller);
+        while (host_stats().calls == 0 && !atomic_load(&caller->done)) {
+            turn(MS);
+        }
+        caller_join(caller); /* without a turn: by itself */
+        assert_lost(caller, SR_E_TIMEOUT);
+    } while (host_stats().calls == 0);
     free(room);
     free(caller);
     caller_begin(&behind, "echo", "x", 1);
