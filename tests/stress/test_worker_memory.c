@@ -57,6 +57,9 @@ static void call_each(sr_ring *ring, sr_service *service) {
 }
 
 static void measure(enum sr_isolation isolation, const char *name) {
+    if (FIXTURE_HAS_ASAN) {
+        cr_skip_test("AddressSanitizer's shadow is most of such a process");
+    }
     sr_worker_info infos[WORKERS];
     sr_service_stats stats = SR_SERVICE_STATS_INIT;
     sr_service_options options = service_options(NULL);
@@ -65,9 +68,6 @@ static void measure(enum sr_isolation isolation, const char *name) {
     sr_service *service = NULL;
     uint64_t most_kib = 0;
     uint64_t sum_kib = 0;
-    if (FIXTURE_HAS_ASAN) {
-        cr_skip_test("AddressSanitizer's shadow is most of such a process");
-    }
     options.workers = WORKERS;
     options.calls_per_worker = 1;
     options.isolation = (uint32_t)isolation;
